@@ -1,0 +1,52 @@
+"""Robust parametric UMAP: embed cells, place new ones, and certify how far noise can move them.
+
+Nothing heavy is imported here: each public name is loaded when it is first used, so that
+``import rpumap`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rpumap import datasets as datasets
+    from rpumap import encoder as encoder
+    from rpumap import estimator as estimator
+    from rpumap import graph as graph
+    from rpumap import loss as loss
+    from rpumap import metrics as metrics
+    from rpumap import plotting as plotting
+    from rpumap import preprocessing as preprocessing
+    from rpumap import training as training
+    from rpumap.estimator import ParametricUMAP as ParametricUMAP
+    from rpumap.preprocessing import Preprocessor as Preprocessor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ParametricUMAP",
+    "Preprocessor",
+    "datasets",
+    "encoder",
+    "estimator",
+    "graph",
+    "loss",
+    "metrics",
+    "plotting",
+    "preprocessing",
+    "training",
+]
+
+_HOME = {"ParametricUMAP": "estimator", "Preprocessor": "preprocessing"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'rpumap' has no attribute {name!r}")
+    module = importlib.import_module(f"rpumap.{_HOME.get(name, name)}")
+    return getattr(module, name) if name in _HOME else module
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

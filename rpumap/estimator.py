@@ -1,0 +1,292 @@
+"""ParametricUMAP: the whole method behind scikit-learn's fit and transform."""
+
+from __future__ import annotations
+
+import copy
+import numbers
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from rpumap.encoder import mlp, spread_output
+from rpumap.graph import check_neighbors, fuzzy_graph, nearest_neighbors
+from rpumap.loss import fit_ab
+from rpumap.training import Callback, Weighting, train
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+# Standard deviation of the embedding before training: about that of a finished UMAP of a few
+# thousand cells, so that the network need not first learn to grow.
+INITIAL_SPREAD = 3.0
+TRANSFORM_BATCH = 8192
+
+
+class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""UMAP whose embedding is a neural network, so that new cells can be placed on the map.
+
+    Parameters
+    ----------
+    n_components : int, default 2
+        Dimensions of the embedding.
+    n_neighbors : int, default 15
+        Neighbours of each cell in the fuzzy graph, the cell itself counted. Held at the number of
+        cells, with a warning, where there are fewer.
+    min_dist, spread : float, default 0.1 and 1.0
+        How tightly points may be packed, and the scale of the embedding; both in its units.
+    metric : str, default "euclidean"
+        Distance between cells.
+    hidden_sizes : sequence of int, default (128, 128)
+        Widths of the hidden layers. Two of them make three layers of weights.
+    weighting : {"graph", "probability"}, default "graph"
+        How edges enter the loss: eq. 4, or eq. 3 with their strengths.
+    negative_sample_rate : int, default 5
+        Negative pairs for each edge.
+    repulsion_strength : float, default 1.0
+        Weight of the negative pairs, the paper's eta.
+    batch_size : int, default 4096
+        Edges drawn in each step.
+    n_steps : int, default 800
+        Gradient steps of Adam.
+    learning_rate : float, default 1e-3
+        Peak learning rate; constant for the first half, then linear to zero.
+    neighbors : {"auto", "exact", "nndescent"} or pair of arrays, default "auto"
+        How nearest neighbours are found, or the neighbours themselves as ``(indices, distances)``
+        with each cell first in its own row.
+    device : str or torch.device, default "auto"
+        Where to train. ``"auto"`` is the first CUDA device, else the CPU. The fitted model always
+        rests on the CPU.
+    random_state : int, RandomState or None, default None
+        The same integer gives the same bits on the same CPU. No global seed is touched.
+    verbose : bool, default False
+        Show a progress bar.
+    callbacks : iterable of callables, default ()
+        Called after each step with ``(step, loss, encoder)``; return True to stop.
+
+    Attributes
+    ----------
+    embedding_ : ndarray of shape (n_cells, n_components), float32
+        The training cells on the map.
+    graph_ : scipy.sparse.csr_matrix of shape (n_cells, n_cells)
+        Fuzzy graph of the training cells.
+    encoder_ : torch.nn.Sequential
+        The trained network, on the CPU.
+    history_ : dict of ndarray
+        Loss, its two terms and the learning rate at each step.
+    n_features_in_ : int
+        Number of genes.
+
+    Notes
+    -----
+    Minimises eq. 3 or 4 of Zhang and Xu, *Robust parametric UMAP for the analysis of single-cell
+    data*, doi:10.1101/2023.11.14.567092; the idea is Sainburg, McInnes and Gentner (2021).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap import ParametricUMAP
+    >>> X = np.random.default_rng(0).normal(size=(200, 10))
+    >>> model = ParametricUMAP(n_steps=20, random_state=0).fit(X[:150])
+    >>> model.transform(X[150:]).shape
+    (50, 2)
+    """
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        n_neighbors: int = 15,
+        min_dist: float = 0.1,
+        spread: float = 1.0,
+        metric: str = "euclidean",
+        hidden_sizes: Sequence[int] = (128, 128),
+        weighting: Weighting = "graph",
+        negative_sample_rate: int = 5,
+        repulsion_strength: float = 1.0,
+        batch_size: int = 4096,
+        n_steps: int = 800,
+        learning_rate: float = 1e-3,
+        neighbors: str | tuple[np.ndarray, np.ndarray] = "auto",
+        device: str | torch.device = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+        callbacks: Iterable[Callback] = (),
+    ) -> None:
+        self.n_components = n_components
+        self.n_neighbors = n_neighbors
+        self.min_dist = min_dist
+        self.spread = spread
+        self.metric = metric
+        self.hidden_sizes = hidden_sizes
+        self.weighting = weighting
+        self.negative_sample_rate = negative_sample_rate
+        self.repulsion_strength = repulsion_strength
+        self.batch_size = batch_size
+        self.n_steps = n_steps
+        self.learning_rate = learning_rate
+        self.neighbors = neighbors
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def fit(self, X: ArrayLike, y: Any = None) -> ParametricUMAP:
+        """Build the graph of the cells and train the network on it.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_cells, n_genes)
+            Z-scores, as :class:`rpumap.Preprocessor` makes them. Converted to float32.
+        y : ignored
+            There for scikit-learn's sake.
+
+        Returns
+        -------
+        ParametricUMAP
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or `X` is empty, not finite or has a single row.
+        """
+        X = validate_data(self, X, dtype=np.float32, accept_sparse="csr", ensure_min_samples=2)
+        X = np.ascontiguousarray(X.toarray() if issparse(X) else X)
+        self._check_parameters()
+        device = _choose_device(self.device)
+        random_state = check_random_state(self.random_state)
+        seed = int(random_state.randint(2**31 - 1))
+
+        self.graph_ = fuzzy_graph(*self._find_neighbors(X, random_state))
+        x = torch.as_tensor(X, device=device)
+        encoder = mlp(
+            X.shape[1], self.hidden_sizes, self.n_components, torch.Generator().manual_seed(seed)
+        ).to(device)
+        spread_output(encoder, x, INITIAL_SPREAD * self.spread)
+        a, b = fit_ab(float(self.spread), float(self.min_dist))
+        self.history_ = train(
+            encoder,
+            x,
+            self.graph_,
+            a=a,
+            b=b,
+            weighting=self.weighting,
+            negative_sample_rate=self.negative_sample_rate,
+            repulsion_strength=self.repulsion_strength,
+            batch_size=self.batch_size,
+            n_steps=self.n_steps,
+            learning_rate=self.learning_rate,
+            generator=torch.Generator(device).manual_seed(seed),
+            verbose=self.verbose,
+            callbacks=self.callbacks,
+        )
+        self.encoder_ = encoder.cpu()
+        self.embedding_ = self._embed(X)
+        return self
+
+    def fit_transform(self, X: ArrayLike, y: Any = None) -> np.ndarray:
+        """Fit, and return the places of the training cells.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_components), float32
+        """
+        return self.fit(X, y).embedding_
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Place cells on the map.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_cells, n_genes)
+            Cells prepared as those the model was fitted on.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_components), float32
+            Places. The network is evaluated in double precision, so that the place of a cell does
+            not depend on which other cells are mapped with it.
+
+        Raises
+        ------
+        ValueError
+            If the number of genes differs from that in `fit`, or a value is not finite.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, accept_sparse="csr", reset=False)
+        return self._embed(X)
+
+    @torch.no_grad()
+    def _embed(self, X: np.ndarray) -> np.ndarray:
+        encoder = copy.deepcopy(self.encoder_).double()
+        places = []
+        for start in range(0, X.shape[0], TRANSFORM_BATCH):
+            rows = X[start : start + TRANSFORM_BATCH]
+            rows = np.ascontiguousarray(rows.toarray() if issparse(rows) else rows)
+            places.append(encoder(torch.as_tensor(rows).double()).float())
+        return torch.cat(places).numpy()
+
+    def _find_neighbors(
+        self, X: np.ndarray, random_state: np.random.RandomState
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n_neighbors = min(self.n_neighbors, len(X))
+        if n_neighbors < self.n_neighbors:
+            warnings.warn(
+                f"n_neighbors={self.n_neighbors} is more than the {len(X)} cells there are: "
+                f"{n_neighbors} are used",
+                stacklevel=3,
+            )
+        if isinstance(self.neighbors, str):
+            return nearest_neighbors(X, n_neighbors, self.metric, self.neighbors, random_state)
+        return check_neighbors(self.neighbors, len(X), n_neighbors)
+
+    def _check_parameters(self) -> None:
+        for name, least in (
+            ("n_components", 1),
+            ("n_neighbors", 2),
+            ("negative_sample_rate", 0),
+            ("n_steps", 1),
+            ("batch_size", 1),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        if self.batch_size <= self.negative_sample_rate:
+            raise ValueError(
+                f"batch_size={self.batch_size} must exceed negative_sample_rate="
+                f"{self.negative_sample_rate}: negatives are permuted edges of the same batch"
+            )
+        for name in ("learning_rate", "repulsion_strength"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or not 0 <= value < np.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+        if self.weighting not in ("graph", "probability"):
+            raise ValueError(f"weighting must be 'graph' or 'probability', got {self.weighting!r}")
+        fit_ab(float(self.spread), float(self.min_dist))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.embedding_.shape[1]
+
+    def __sklearn_tags__(self):  # noqa: ANN204, D105 - the type is scikit-learn's private Tags
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _choose_device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device={device!r} cannot be used here: {error}") from None
+    return chosen

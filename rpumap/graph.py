@@ -1,0 +1,372 @@
+"""Nearest neighbours and the fuzzy graph: who is close to whom, and how strongly."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from scipy.sparse import coo_matrix, csr_matrix
+
+# The largest table for which an exact search beats NNDescent, whose compilation alone takes
+# close to a minute in every new process; in multiply-adds per table (cells * cells * genes).
+# Measured by tests/benchmarks/bench_neighbors.py.
+EXACT_LIMIT = 60_000**2 * 300
+
+# umap-learn's own constants, so that both give the same graph
+BISECTION_STEPS = 64
+BISECTION_TOLERANCE = 1e-5
+SMALLEST_RELATIVE_SIGMA = 1e-3
+
+
+def nearest_neighbors(
+    X: np.ndarray,
+    n_neighbors: int = 15,
+    metric: str = "euclidean",
+    method: str = "auto",
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest neighbours of every cell; the first is the cell itself.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_cells, n_genes)
+        The cells.
+    n_neighbors : int
+        Number of neighbours, the cell itself counted, as in umap-learn.
+    metric : str
+        A distance known to scikit-learn (exact search) or pynndescent (approximate search).
+    method : {"auto", "exact", "nndescent"}
+        Exact search compares all pairs; NNDescent [1]_ walks a graph, and may miss a neighbour.
+        ``"auto"`` is exact up to the size where NNDescent, its compilation included, is faster.
+    random_state : int or RandomState, optional
+        Seed of NNDescent; exact search has no randomness.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_cells, n_neighbors), int64
+        Neighbours of each cell from near to far, the cell itself first.
+    distances : ndarray of shape (n_cells, n_neighbors), float32
+        Their distances; the first column is 0.
+
+    Raises
+    ------
+    ValueError
+        If `method` is unknown, there are fewer cells than neighbours, or a distance overflows.
+
+    References
+    ----------
+    .. [1] Dong, Moses and Li (2011), Efficient k-nearest neighbor graph construction for generic
+       similarity measures.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.graph import nearest_neighbors
+    >>> indices, distances = nearest_neighbors(np.array([[0.0], [1.0], [5.0]]), n_neighbors=2)
+    >>> indices.tolist(), distances.tolist()
+    ([[0, 1], [1, 0], [2, 1]], [[0.0, 1.0], [0.0, 1.0], [0.0, 4.0]])
+    """
+    n_cells = len(X)
+    if not 2 <= n_neighbors <= n_cells:
+        raise ValueError(
+            f"n_neighbors={n_neighbors} counts the cell itself: it must be at least 2 and at most "
+            f"the number of cells, {n_cells}"
+        )
+    if method == "auto":
+        method = "exact" if n_cells * n_cells * X.shape[1] <= EXACT_LIMIT else "nndescent"
+    if method == "exact":
+        indices, distances = _exact(X, n_neighbors, metric)
+    elif method == "nndescent":
+        indices, distances = _nndescent(X, n_neighbors, metric, random_state)
+    else:
+        raise ValueError(
+            f"neighbors={method!r} is unknown: use 'auto', 'exact', 'nndescent' or a pair of "
+            "arrays (indices, distances)"
+        )
+    if not np.isfinite(distances).all():
+        raise ValueError("some distances are too large for a float: scale the data first")
+    return _self_first(indices.astype(np.int64), distances.astype(np.float32))
+
+
+def _exact(X: np.ndarray, n_neighbors: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=n_neighbors, metric=metric, algorithm="brute").fit(X)
+    distances, indices = search.kneighbors(X)
+    return indices, distances
+
+
+def _nndescent(
+    X: np.ndarray,
+    n_neighbors: int,
+    metric: str,
+    random_state: int | np.random.RandomState | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    from pynndescent import NNDescent
+
+    # n_trees and n_iters as pynndescent recommends and umap-learn sets them
+    n_cells = len(X)
+    index = NNDescent(
+        X,
+        n_neighbors=n_neighbors,
+        metric=metric,
+        random_state=random_state,
+        n_trees=min(64, 5 + round(n_cells**0.5 / 20)),
+        n_iters=max(5, round(np.log2(n_cells))),
+        max_candidates=60,
+    )
+    indices, distances = index.neighbor_graph
+    n_missing = int((indices < 0).any(axis=1).sum())
+    if n_missing:
+        raise ValueError(
+            f"NNDescent found fewer than {n_neighbors} neighbours for {n_missing} cells: "
+            "use neighbors='exact' or a smaller n_neighbors"
+        )
+    return indices, distances
+
+
+def _self_first(indices: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Put each cell at the head of its own row, at distance zero.
+
+    A duplicate can stand before the cell, and rounding can leave a tiny distance to itself.
+    """
+    n_cells = len(indices)
+    is_self = indices == np.arange(n_cells)[:, None]
+    # a cell crowded out by its duplicates takes the place of the farthest of them
+    place = np.where(is_self.any(axis=1), is_self.argmax(axis=1), indices.shape[1] - 1)
+    keep = np.arange(indices.shape[1])[None, :] != place[:, None]
+    others = indices[keep].reshape(n_cells, -1)
+    far = distances[keep].reshape(n_cells, -1)
+    return (
+        np.column_stack([np.arange(n_cells), others]),
+        np.column_stack([np.zeros(n_cells, np.float32), far]),
+    )
+
+
+def check_neighbors(
+    neighbors: tuple[np.ndarray, np.ndarray], n_cells: int, n_neighbors: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check a precomputed pair (indices, distances) and cut it to `n_neighbors` columns.
+
+    Parameters
+    ----------
+    neighbors : pair of array-like, each of shape (n_cells, at least n_neighbors)
+        Row i lists the neighbours of cell i from near to far, cell i itself first.
+    n_cells, n_neighbors : int
+        The shape that is needed.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_cells, n_neighbors), int64
+    distances : ndarray of shape (n_cells, n_neighbors), float32
+
+    Raises
+    ------
+    ValueError
+        If a shape, an index or a distance is out of range, or rows are not sorted.
+
+    Examples
+    --------
+    >>> from rpumap.graph import check_neighbors
+    >>> indices, distances = check_neighbors(([[0, 1], [1, 0]], [[0, 2.5], [0, 2.5]]), 2, 2)
+    >>> distances.dtype
+    dtype('float32')
+    """
+    try:
+        indices, distances = neighbors
+    except (TypeError, ValueError):
+        raise ValueError(
+            "precomputed neighbors must be a pair of arrays (indices, distances)"
+        ) from None
+    indices, distances = np.asarray(indices), np.asarray(distances, dtype=np.float32)
+    for name, array in (("indices", indices), ("distances", distances)):
+        if array.ndim != 2 or len(array) != n_cells or array.shape[1] < n_neighbors:
+            raise ValueError(
+                f"precomputed {name} have shape {array.shape}: ({n_cells}, at least {n_neighbors}) "
+                "is needed"
+            )
+    indices, distances = indices[:, :n_neighbors], distances[:, :n_neighbors]
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"precomputed indices must be integers, not {indices.dtype}")
+    if indices.min() < 0 or indices.max() >= n_cells:
+        raise ValueError(f"precomputed indices must lie between 0 and {n_cells - 1}")
+    if not np.array_equal(indices[:, 0], np.arange(n_cells)):
+        raise ValueError("the first precomputed neighbour of each cell must be the cell itself")
+    if not np.isfinite(distances).all() or (np.diff(distances, axis=1) < 0).any():
+        raise ValueError("precomputed distances must be finite and grow from left to right")
+    return indices.astype(np.int64), distances
+
+
+def smooth_distances(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""Find each cell's distance to its nearest neighbour and its own length scale.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_cells, n_neighbors), float32
+        Sorted distances to the neighbours; the first column, the cell itself, is 0.
+
+    Returns
+    -------
+    rho : ndarray of shape (n_cells,), float32
+        Distance to the nearest neighbour that is not at the same place; 0 if there is none.
+    sigma : ndarray of shape (n_cells,), float32
+        Length scale, above 0.
+
+    Notes
+    -----
+    sigma solves, for k neighbours of which the cell itself is one,
+
+    .. math:: \sum_{j=2}^{k} \exp\!\left(-\frac{\max(0, d_{ij} - \rho_i)}{\sigma_i}\right)
+              = \log_2 k ,
+
+    by bisection: the left side grows with sigma. Where the equation has no solution, sigma is
+    held at a thousandth of the mean distance. Same rules as umap-learn's ``smooth_knn_dist``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.graph import smooth_distances
+    >>> rho, sigma = smooth_distances(np.array([[0.0, 1.0, 2.0, 4.0]], dtype=np.float32))
+    >>> float(rho[0]), round(float(np.exp(-np.array([0, 1, 3]) / sigma).sum()), 4)
+    (1.0, 2.0)
+    """
+    distances = np.asarray(distances, dtype=np.float32)
+    n_cells, k = distances.shape
+    target = np.log2(k)
+    nonzero = np.where(distances > 0, distances, np.inf).min(axis=1)
+    rho = np.where(np.isfinite(nonzero), nonzero, 0).astype(np.float32)
+    gap = np.maximum(distances[:, 1:] - rho[:, None], 0).astype(np.float64)
+
+    low, high, sigma = np.zeros(n_cells), np.full(n_cells, np.inf), np.ones(n_cells)
+    open_rows = np.arange(n_cells)
+    for _ in range(BISECTION_STEPS):
+        total = np.exp(-gap[open_rows] / sigma[open_rows, None]).sum(axis=1)
+        unsolved = np.abs(total - target) >= BISECTION_TOLERANCE
+        open_rows, total = open_rows[unsolved], total[unsolved]
+        if not len(open_rows):
+            break
+        mid, too_wide = sigma[open_rows], total > target
+        high[open_rows[too_wide]] = mid[too_wide]
+        low[open_rows[~too_wide]] = mid[~too_wide]
+        unbounded = np.isinf(high[open_rows])
+        sigma[open_rows] = np.where(unbounded, 2 * mid, (low[open_rows] + high[open_rows]) / 2)
+
+    mean = np.where(rho > 0, distances.mean(axis=1), distances.mean())
+    return rho, np.maximum(sigma, SMALLEST_RELATIVE_SIGMA * mean).astype(np.float32)
+
+
+def membership_strengths(
+    indices: np.ndarray, distances: np.ndarray, rho: np.ndarray, sigma: np.ndarray
+) -> csr_matrix:
+    r"""Give every directed edge its strength, from the point of view of its first cell.
+
+    Parameters
+    ----------
+    indices, distances : ndarray of shape (n_cells, n_neighbors)
+        Neighbours as :func:`nearest_neighbors` returns them.
+    rho, sigma : ndarray of shape (n_cells,)
+        From :func:`smooth_distances`.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix of shape (n_cells, n_cells), float32
+        Row i holds :math:`p_{j|i}` for the neighbours j of cell i.
+
+    Notes
+    -----
+    .. math:: p_{j|i} = \exp\!\left(-\frac{\max(0, d_{ij} - \rho_i)}{\sigma_i}\right)
+
+    The paper's eq. 9 prints the exponent as :math:`(-d - \rho)\,\sigma^{-1}`, which would never
+    reach 1 at the nearest neighbour; the sign before rho is a slip.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.graph import membership_strengths
+    >>> strengths = membership_strengths(
+    ...     np.array([[0, 1], [1, 0]]), np.array([[0, 2.0], [0, 2.0]]), np.full(2, 2.0), np.ones(2)
+    ... )
+    >>> strengths.toarray().tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    n_cells, k = indices.shape
+    strength = np.exp(-np.maximum(distances - rho[:, None], 0) / sigma[:, None])
+    strength[indices == np.arange(n_cells)[:, None]] = 0.0
+    rows = np.repeat(np.arange(n_cells), k)
+    directed = coo_matrix(
+        (strength.ravel().astype(np.float32), (rows, indices.ravel())), shape=(n_cells, n_cells)
+    ).tocsr()
+    directed.eliminate_zeros()
+    return directed
+
+
+def symmetrize(directed: csr_matrix) -> csr_matrix:
+    r"""Join the two views of each edge: it exists if either of its cells says so.
+
+    Parameters
+    ----------
+    directed : csr_matrix of shape (n_cells, n_cells)
+        Strengths :math:`p_{j|i}`.
+
+    Returns
+    -------
+    csr_matrix of shape (n_cells, n_cells), float32
+        Symmetric strengths :math:`p_{ij}` between 0 and 1.
+
+    Notes
+    -----
+    .. math:: p_{ij} = p_{j|i} + p_{i|j} - p_{j|i}\,p_{i|j}
+
+    the probability of "one or the other" for independent events (paper eq. 10).
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_matrix
+    >>> from rpumap.graph import symmetrize
+    >>> symmetrize(csr_matrix([[0, 0.5], [0.5, 0]])).toarray().tolist()
+    [[0.0, 0.75], [0.75, 0.0]]
+    """
+    transposed = directed.T.tocsr()
+    both = directed.multiply(transposed)
+    graph = (directed + transposed - both).tocsr()
+    graph.eliminate_zeros()
+    return graph
+
+
+def fuzzy_graph(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
+    """Turn nearest neighbours into UMAP's weighted graph.
+
+    Parameters
+    ----------
+    indices, distances : ndarray of shape (n_cells, n_neighbors)
+        Neighbours as :func:`nearest_neighbors` returns them.
+
+    Returns
+    -------
+    csr_matrix of shape (n_cells, n_cells), float32
+        Symmetric edge strengths :math:`p_{ij}`, equal to those of umap-learn's
+        ``fuzzy_simplicial_set`` for the same neighbours.
+
+    Warns
+    -----
+    UserWarning
+        If some cell has no neighbour at a distance above zero: more copies than neighbours.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.graph import fuzzy_graph, nearest_neighbors
+    >>> X = np.random.default_rng(0).normal(size=(50, 5))
+    >>> graph = fuzzy_graph(*nearest_neighbors(X, n_neighbors=5))
+    >>> graph.shape, bool((graph != graph.T).nnz == 0), float(graph.max())
+    ((50, 50), True, 1.0)
+    """
+    rho, sigma = smooth_distances(distances)
+    n_buried = int((rho == 0).sum())
+    if n_buried:
+        warnings.warn(
+            f"{n_buried} cells are identical to all of their nearest neighbours: their place "
+            "among the others is unknown. Remove duplicates or raise n_neighbors.",
+            stacklevel=2,
+        )
+    return symmetrize(membership_strengths(indices, distances, rho, sigma))

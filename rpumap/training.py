@@ -1,0 +1,320 @@
+"""Training: draw edges, embed their cells once, step down the loss."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+
+from rpumap.loss import umap_loss
+
+Weighting = Literal["graph", "probability"]
+Callback = Callable[[int, float, nn.Sequential], object]
+
+# Rows of a step are filled up to a multiple of this. Matrix libraries compile a kernel for each
+# new shape, which costs more than the product itself if every step has another number of cells.
+ROW_BLOCK = 256
+REPORT_EVERY = 25
+
+
+class EdgeSampler:
+    """Draw lists of edges from the fuzzy graph.
+
+    Parameters
+    ----------
+    graph : scipy.sparse.csr_matrix of shape (n_cells, n_cells)
+        Symmetric strengths p. Each edge is stored from both of its ends, so that both are heads
+        equally often.
+    weighting : {"graph", "probability"}
+        ``"graph"`` draws an edge as often as its strength says and then counts it as certain: the
+        average is the first term of eq. 2, as in UMAP itself. ``"probability"`` draws all edges
+        equally often and returns their strengths, to be used as in eq. 3.
+    device : torch.device
+        Where the edges are kept and drawn.
+    generator : torch.Generator
+        Source of randomness on that device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from scipy.sparse import csr_matrix
+    >>> from rpumap.training import EdgeSampler
+    >>> graph = csr_matrix([[0, 0.5, 0], [0.5, 0, 1], [0, 1, 0]])
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> ends, p = EdgeSampler(graph, "probability", torch.device("cpu"), draw).draw(4)
+    >>> ends.shape, p.shape
+    (torch.Size([2, 4]), torch.Size([4]))
+    """
+
+    def __init__(
+        self,
+        graph: csr_matrix,
+        weighting: Weighting,
+        device: torch.device,
+        generator: torch.Generator,
+    ) -> None:
+        edges = graph.tocoo()
+        self.ends = torch.as_tensor(np.stack([edges.row, edges.col]), device=device).long()
+        self.weighting = weighting
+        self.generator = generator
+        if weighting == "graph":
+            # sums of many small strengths need double precision
+            cumulative = np.cumsum(edges.data, dtype=np.float64)
+            self.cumulative = torch.as_tensor(cumulative / cumulative[-1], device=device)
+        else:
+            self.p = torch.as_tensor(edges.data, dtype=torch.float32, device=device)
+
+    def draw(self, n_edges: int) -> tuple[Tensor, Tensor | None]:
+        """Draw edges with replacement.
+
+        Returns
+        -------
+        ends : torch.Tensor of shape (2, n_edges), int64
+            First and second cell of each edge.
+        p : torch.Tensor of shape (n_edges,) or None
+            Strengths for ``"probability"``, None for ``"graph"``.
+        """
+        device, n_known = self.ends.device, self.ends.shape[1]
+        if self.weighting == "graph":
+            point = torch.rand(
+                n_edges, dtype=torch.float64, device=device, generator=self.generator
+            )
+            edge = torch.searchsorted(self.cumulative, point).clamp_(max=n_known - 1)
+            return self.ends.index_select(1, edge), None
+        edge = torch.randint(n_known, (n_edges,), device=device, generator=self.generator)
+        return self.ends.index_select(1, edge), self.p.index_select(0, edge)
+
+
+def distinct_rows(ends: Tensor) -> tuple[Tensor, Tensor]:
+    """List each cell of a batch of edges once, and point the edges into that list.
+
+    Parameters
+    ----------
+    ends : torch.Tensor of shape (2, n_edges)
+        Cells of each edge.
+
+    Returns
+    -------
+    rows : torch.Tensor
+        Distinct cells, filled up with cell 0 to a multiple of ``ROW_BLOCK``.
+    places : torch.Tensor of shape (2, n_edges)
+        For each end, its place in `rows`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rpumap.training import distinct_rows
+    >>> rows, places = distinct_rows(torch.tensor([[7, 7, 2], [2, 9, 9]]))
+    >>> rows[:3].tolist(), places.tolist(), len(rows)
+    ([2, 7, 9], [[1, 1, 0], [0, 2, 2]], 256)
+    """
+    rows, places = torch.unique(ends, return_inverse=True)
+    return nn.functional.pad(rows, (0, -len(rows) % ROW_BLOCK)), places
+
+
+def learning_rate_at(step: int, n_steps: int, peak: float) -> float:
+    """Learning rate of a step: constant for the first half, then falling linearly to zero.
+
+    Examples
+    --------
+    >>> from rpumap.training import learning_rate_at
+    >>> [learning_rate_at(step, 100, 1e-3) for step in (0, 50, 75)]
+    [0.001, 0.001, 0.0005]
+    """
+    return peak * min(1.0, 2 * (1 - step / n_steps))
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Tell whether products of 16-bit numbers are faster than of 32-bit ones on a device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rpumap.training import has_fast_bfloat16
+    >>> isinstance(has_fast_bfloat16(torch.device("cpu")), bool)
+    True
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+    return False
+
+
+class _Embedder:
+    """The encoder during training: wide products in 16 bits, coordinates in 32.
+
+    Sixteen bits carry about three digits, enough for the direction of a step but not for a
+    place on the map, so the last layer always runs in single precision.
+    """
+
+    def __init__(self, encoder: nn.Sequential, x: Tensor) -> None:
+        self.body, self.head = encoder[:-1], encoder[-1]
+        self.low_precision = len(self.body) > 0 and has_fast_bfloat16(x.device)
+        self.x = x.bfloat16() if self.low_precision else x
+
+    def __call__(self, rows: Tensor | None) -> Tensor:
+        x = self.x if rows is None else self.x.index_select(0, rows)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
+            hidden = self.body(x)
+        return self.head(hidden.float())
+
+
+def train(
+    encoder: nn.Sequential,
+    x: Tensor,
+    graph: csr_matrix,
+    *,
+    a: float,
+    b: float,
+    weighting: Weighting = "graph",
+    negative_sample_rate: int = 5,
+    repulsion_strength: float = 1.0,
+    batch_size: int = 4096,
+    n_steps: int = 800,
+    learning_rate: float = 1e-3,
+    generator: torch.Generator | None = None,
+    verbose: bool = False,
+    callbacks: Iterable[Callback] = (),
+) -> dict[str, np.ndarray]:
+    """Train an encoder in place with the UMAP loss.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Sequential
+        Network as :func:`rpumap.encoder.mlp` builds it, on the device of `x`.
+    x : torch.Tensor of shape (n_cells, n_genes), float32
+        The cells. They stay on their device.
+    graph : scipy.sparse.csr_matrix of shape (n_cells, n_cells)
+        Fuzzy graph.
+    a, b : float
+        Constants of eq. 11.
+    weighting, negative_sample_rate, repulsion_strength
+        See :class:`EdgeSampler` and :func:`rpumap.loss.umap_loss`.
+    batch_size : int
+        Edges drawn a step.
+    n_steps : int
+        Gradient steps. There are no epochs: every step draws its edges anew.
+    learning_rate : float
+        Peak rate of Adam; see :func:`learning_rate_at`.
+    generator : torch.Generator, optional
+        Source of randomness on the device of `x`.
+    verbose : bool
+        Show a progress bar with the loss and the time left.
+    callbacks : iterable of callables
+        Each is called after every step as ``callback(step, loss, encoder)``; training stops early
+        when one returns True.
+
+    Returns
+    -------
+    dict of ndarray, each of shape (n_steps_done,)
+        ``"loss"``, its two terms ``"attraction"`` and ``"repulsion"``, and ``"learning_rate"``.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss stops being finite.
+
+    Warns
+    -----
+    UserWarning
+        If Ctrl-C ended the training: the encoder then holds the weights so far.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from rpumap.encoder import mlp
+    >>> from rpumap.graph import fuzzy_graph, nearest_neighbors
+    >>> from rpumap.training import train
+    >>> X = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> encoder = mlp(4, (8,), 2, draw)
+    >>> graph = fuzzy_graph(*nearest_neighbors(X, 5))
+    >>> history = train(
+    ...     encoder, torch.as_tensor(X), graph, a=1.577, b=0.895, n_steps=50, generator=draw
+    ... )
+    >>> bool(history["loss"][-1] < history["loss"][0])
+    True
+    """
+    from tqdm.auto import tqdm
+
+    if generator is None:
+        generator = torch.Generator(x.device)
+        generator.seed()
+    sampler = EdgeSampler(graph, weighting, x.device, generator)
+    embed = _Embedder(encoder, x)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=learning_rate, fused=True)
+    every_cell = len(x) <= batch_size  # nearly every cell is in the batch: skip the bookkeeping
+    callbacks = tuple(callbacks)
+    terms: list[Tensor] = []
+    progress = tqdm(total=n_steps, desc="training", unit="step", disable=not verbose)
+    try:
+        for step in range(n_steps):
+            optimizer.param_groups[0]["lr"] = learning_rate_at(step, n_steps, learning_rate)
+            ends, p = sampler.draw(batch_size)
+            rows, places = (None, ends) if every_cell else distinct_rows(ends)
+            z = embed(rows).T.contiguous().index_select(1, places.flatten())
+            heads, tails = z.unflatten(1, (2, batch_size)).unbind(1)
+            positive, negative = umap_loss(
+                heads,
+                tails,
+                a,
+                b,
+                p=p,
+                n_negatives=negative_sample_rate,
+                repulsion_strength=repulsion_strength,
+            )
+            optimizer.zero_grad()
+            (positive + negative).backward()
+            optimizer.step()
+            terms.append(torch.stack([positive.detach(), negative.detach()]))
+            if callbacks and _should_stop(callbacks, step, terms[-1], encoder):
+                break
+            if (step + 1) % REPORT_EVERY == 0 or step + 1 == n_steps:
+                _report(progress, step, terms[-1])
+    except KeyboardInterrupt:
+        warnings.warn(
+            f"training was interrupted after {len(terms)} of {n_steps} steps: "
+            "the model so far is kept",
+            stacklevel=2,
+        )
+    finally:
+        progress.close()
+    return _history(terms, n_steps, learning_rate)
+
+
+def _should_stop(
+    callbacks: tuple[Callback, ...], step: int, terms: Tensor, encoder: nn.Sequential
+) -> bool:
+    loss = float(terms.sum())
+    return any([callback(step, loss, encoder) is True for callback in callbacks])
+
+
+def _report(progress, step: int, terms: Tensor) -> None:  # noqa: ANN001 - a tqdm bar
+    loss = float(terms.sum())
+    if not np.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss became {loss} at step {step + 1}: lower learning_rate or scale the data"
+        )
+    progress.update(step + 1 - progress.n)
+    progress.set_postfix(loss=f"{loss:.3f}")
+
+
+def _history(terms: list[Tensor], n_steps: int, learning_rate: float) -> dict[str, np.ndarray]:
+    positive, negative = (
+        torch.stack(terms).T.cpu().numpy() if terms else np.empty((2, 0), np.float32)
+    )
+    return {
+        "loss": positive + negative,
+        "attraction": positive,
+        "repulsion": negative,
+        "learning_rate": np.array(
+            [learning_rate_at(step, n_steps, learning_rate) for step in range(len(terms))]
+        ),
+    }

@@ -1,0 +1,163 @@
+"""The fuzzy graph, against umap-learn and its own properties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.sparse import csr_matrix
+
+from rpumap.graph import (
+    check_neighbors,
+    fuzzy_graph,
+    membership_strengths,
+    nearest_neighbors,
+    smooth_distances,
+    symmetrize,
+)
+
+
+def umap_graph(X, indices, distances):
+    from umap.umap_ import fuzzy_simplicial_set
+
+    return fuzzy_simplicial_set(
+        X,
+        n_neighbors=indices.shape[1],
+        random_state=np.random.RandomState(0),
+        metric="euclidean",
+        knn_indices=indices,
+        knn_dists=distances,
+    )
+
+
+@pytest.fixture(scope="module")
+def cloud():
+    return np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize("n_neighbors", [2, 5, 15, 40])
+def test_graph_equals_umap_learn(cloud, n_neighbors):
+    indices, distances = nearest_neighbors(cloud, n_neighbors)
+    expected, sigma, rho = umap_graph(cloud, indices, distances)
+    own_rho, own_sigma = smooth_distances(distances)
+    np.testing.assert_allclose(own_rho, rho, rtol=1e-5)
+    np.testing.assert_allclose(own_sigma, sigma, rtol=1e-5)
+    difference = fuzzy_graph(indices, distances) - expected
+    assert abs(difference).max() < 1e-5
+
+
+def test_graph_equals_umap_learn_on_the_book_cells(cells):
+    indices, distances = nearest_neighbors(cells.X, 15)
+    expected, sigma, rho = umap_graph(cells.X, indices, distances)
+    own_rho, own_sigma = smooth_distances(distances)
+    np.testing.assert_allclose(own_rho, rho, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(own_sigma, sigma, rtol=1e-5, atol=1e-5)
+    difference = fuzzy_graph(indices, distances) - expected
+    assert abs(difference).max() < 1e-5
+
+
+def test_graph_with_duplicates_equals_umap_learn(cloud):
+    X = np.vstack([cloud[:40], cloud[:3], cloud[:3]])
+    indices, distances = nearest_neighbors(X, 6)
+    expected, sigma, rho = umap_graph(X, indices, distances)
+    own_rho, own_sigma = smooth_distances(distances)
+    np.testing.assert_allclose(own_rho, rho, rtol=1e-5)
+    np.testing.assert_allclose(own_sigma, sigma, rtol=1e-5)
+    assert abs(fuzzy_graph(indices, distances) - expected).max() < 1e-5
+
+
+def test_loop_over_cells_agrees_with_the_vectorised_bisection(cloud):
+    """The slow reference: one cell at a time, root found by scipy."""
+    from scipy.optimize import brentq
+
+    _, distances = nearest_neighbors(cloud, 15)
+    rho, sigma = smooth_distances(distances)
+    for row in range(0, len(cloud), 17):
+        gap = np.maximum(distances[row, 1:] - rho[row], 0).astype(float)
+        root = brentq(lambda s, gap=gap: np.exp(-gap / s).sum() - np.log2(15), 1e-6, 1e6)
+        assert sigma[row] == pytest.approx(root, rel=1e-4)
+
+
+def test_neighbours_by_both_methods():
+    X = np.random.default_rng(1).normal(size=(400, 6)).astype(np.float32)
+    exact, distances = nearest_neighbors(X, 10, method="exact")
+    approximate, _ = nearest_neighbors(X, 10, method="nndescent", random_state=0)
+    hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, approximate, strict=True)]
+    assert np.mean(hits) > 9.8
+    assert np.array_equal(exact[:, 0], np.arange(400))
+    every = np.linalg.norm(X[:, None].astype(float) - X[None], axis=2)
+    np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :10], atol=1e-3)
+
+
+def test_a_cell_is_first_in_its_own_row_even_among_copies():
+    X = np.repeat(np.random.default_rng(0).normal(size=(5, 3)), 7, axis=0)
+    indices, distances = nearest_neighbors(X, 4)
+    assert np.array_equal(indices[:, 0], np.arange(35))
+    assert not distances.any()
+    assert all(len(set(row)) == 4 for row in indices)
+    with pytest.warns(UserWarning, match="identical to all"):
+        graph = fuzzy_graph(indices, distances)
+    assert np.isfinite(graph.data).all()
+
+
+distance_tables = arrays(
+    np.float32, st.tuples(st.integers(2, 8), st.integers(2, 8)), elements=st.floats(0, 1e4, width=32)
+).map(lambda table: np.column_stack([np.zeros(len(table)), np.sort(table, axis=1)]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(distance_tables)
+def test_sigma_solves_its_equation_or_stands_at_the_floor(distances):
+    rho, sigma = smooth_distances(distances)
+    gap = np.maximum(distances[:, 1:] - rho[:, None], 0)
+    assert (sigma > 0).all()
+    total = np.exp(-gap / sigma[:, None]).sum(axis=1)
+    mean = np.where(rho > 0, distances.mean(axis=1), distances.mean())
+    solved = np.abs(total - np.log2(distances.shape[1])) < 1e-3
+    at_floor = np.isclose(sigma, 1e-3 * mean, rtol=1e-3)
+    # with too many neighbours at rho the sum exceeds the target for every sigma
+    crowded = (gap == 0).sum(axis=1) >= np.log2(distances.shape[1])
+    assert (solved | at_floor | crowded).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(np.float32, (6, 6), elements=st.floats(0, 1, width=32)))
+def test_symmetrised_strengths_stay_between_the_larger_and_one(directed):
+    graph = symmetrize(csr_matrix(directed)).toarray()
+    assert np.array_equal(graph, graph.T)
+    assert (graph >= np.maximum(directed, directed.T) - 1e-6).all()
+    assert (graph <= 1 + 1e-6).all()
+
+
+def test_nearest_neighbour_has_strength_one(cloud):
+    indices, distances = nearest_neighbors(cloud, 15)
+    strengths = membership_strengths(indices, distances, *smooth_distances(distances))
+    np.testing.assert_allclose(strengths.max(axis=1).toarray(), 1)
+
+
+@pytest.mark.parametrize(
+    ("neighbors", "message"),
+    [
+        (np.zeros(3), "pair of arrays"),
+        ((np.zeros((3, 1), int), np.zeros((3, 1))), "shape"),
+        ((np.array([[0.0, 1], [1, 0], [2, 0]]), np.zeros((3, 2))), "integers"),
+        ((np.array([[0, 9], [1, 0], [2, 0]]), np.zeros((3, 2))), "between 0 and 2"),
+        ((np.array([[1, 0], [1, 0], [2, 0]]), np.zeros((3, 2))), "cell itself"),
+        ((np.array([[0, 1], [1, 0], [2, 0]]), np.array([[0, np.nan]] * 3)), "finite"),
+        ((np.array([[0, 1], [1, 0], [2, 0]]), np.array([[1.0, 0]] * 3)), "grow"),
+    ],
+)
+def test_bad_precomputed_neighbours(neighbors, message):
+    with pytest.raises(ValueError, match=message):
+        check_neighbors(neighbors, n_cells=3, n_neighbors=2)
+
+
+def test_bad_requests(cloud):
+    with pytest.raises(ValueError, match="at most the number of cells"):
+        nearest_neighbors(cloud[:4], 5)
+    with pytest.raises(ValueError, match="unknown"):
+        nearest_neighbors(cloud, 5, method="annoy")
+    with pytest.raises(ValueError, match="too large"):
+        nearest_neighbors(cloud * np.float32(1e30), 5)

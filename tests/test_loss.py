@@ -1,0 +1,125 @@
+"""The loss: against autograd, umap-learn's published formulas and naive arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpumap.loss import (
+    EPSILON,
+    attraction,
+    cross_entropy,
+    fit_ab,
+    log_odds,
+    repulsion,
+    similarity,
+    umap_loss,
+)
+
+A, B = fit_ab(1.0, 0.1)
+
+
+@pytest.mark.parametrize(("spread", "min_dist"), [(1.0, 0.1), (1.0, 0.5), (2.0, 0.0), (1.5, 1.0)])
+def test_a_and_b_equal_umap_learn(spread, min_dist):
+    from umap.umap_ import find_ab_params
+
+    assert fit_ab(spread, min_dist) == pytest.approx(find_ab_params(spread, min_dist), rel=1e-6)
+
+
+@given(st.floats(0, 1e6))
+def test_similarity_is_eq_11_of_the_softened_distance(d2):
+    q = float(similarity(torch.tensor(d2, dtype=torch.float64), A, B))
+    assert q == pytest.approx(1 / (1 + A * (d2 + EPSILON) ** B), rel=1e-9)
+
+
+@given(st.floats(1e-3, 1e3), st.floats(0, 1))
+def test_cross_entropy_equals_the_naive_formula(d2, p):
+    t = log_odds(torch.tensor(d2, dtype=torch.float64), A, B)
+    q = 1 / (1 + A * (d2 + EPSILON) ** B)
+    naive = -(p * np.log(q) + (1 - p) * np.log(1 - q))
+    value = cross_entropy(torch.tensor(p, dtype=torch.float64), t)
+    assert float(value) == pytest.approx(naive, rel=1e-7, abs=1e-12)
+
+
+def forces(vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of both terms with respect to the first point of a pair."""
+    result = []
+    for term in (attraction, repulsion):
+        z = vector.clone().requires_grad_()
+        term(log_odds(z.square().sum(), A, B)).backward()
+        result.append(z.grad)
+    return result[0], result[1]
+
+
+@given(st.floats(-30, 30), st.floats(-30, 30))
+def test_gradients_equal_those_derived_by_hand(x, y):
+    vector = torch.tensor([x, y], dtype=torch.float64)
+    d2 = float(vector.square().sum())
+    q = float(similarity(torch.tensor(d2, dtype=torch.float64), A, B))
+    pull, push = forces(vector)
+    np.testing.assert_allclose(pull, 2 * B * (1 - q) * vector / (d2 + EPSILON), atol=1e-9)
+    np.testing.assert_allclose(push, -2 * B * q * vector / (d2 + EPSILON), atol=1e-9)
+
+
+def test_gradients_equal_umap_learn_where_its_constants_do_not_matter():
+    vector = torch.tensor([1.5, -2.0], dtype=torch.float64)
+    d2 = 6.25
+    pull, push = forces(vector)
+    attractive = 2 * A * B * d2 ** (B - 1) / (1 + A * d2**B) * vector
+    repulsive = -2 * B / ((0.001 + d2) * (1 + A * d2**B)) * vector
+    np.testing.assert_allclose(pull, attractive, rtol=1e-3)
+    np.testing.assert_allclose(push, repulsive, rtol=1e-3)
+
+
+def test_gradcheck_with_coincident_duplicate_and_far_points():
+    points = torch.tensor(
+        [[0.0, 0, 0, 1e-9, 1, 1e3, -2], [0.0, 0, 0, 0, 1, 1e3, 0.5]], dtype=torch.float64
+    )
+    heads = points.clone().requires_grad_()
+    tails = points.roll(2, dims=1).clone().requires_grad_()
+    p = torch.linspace(0, 1, 7, dtype=torch.float64)
+
+    def total(heads, tails, p):
+        return sum(umap_loss(heads, tails, A, B, p=p, n_negatives=3))
+
+    assert torch.autograd.gradcheck(lambda h, t: total(h, t, p), (heads, tails))
+    assert torch.autograd.gradcheck(lambda h, t: total(h, t, None), (heads, tails))
+
+
+@pytest.mark.parametrize("distance", [0.0, 1e-30, 1e-6, 1.0, 1e6, 1e18])
+def test_values_and_gradients_are_finite_at_any_distance(distance):
+    heads = torch.zeros(2, 9, requires_grad=True)
+    tails = torch.full((2, 9), distance, requires_grad=True)
+    loss = sum(umap_loss(heads, tails, A, B, p=torch.full((9,), 0.5)))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(heads.grad).all()
+    assert torch.isfinite(tails.grad).all()
+
+
+def test_loss_of_a_list_equals_the_sum_written_out():
+    draw = torch.Generator().manual_seed(0)
+    heads, tails = torch.randn(2, 3, 11, generator=draw, dtype=torch.float64)
+    p = torch.rand(11, generator=draw, dtype=torch.float64)
+    positive, negative = umap_loss(heads, tails, A, B, p=p, n_negatives=2, repulsion_strength=0.7)
+    expected_positive = expected_negative = 0.0
+    for e in range(11):
+        q = 1 / (1 + A * (float((heads[:, e] - tails[:, e]).square().sum()) + EPSILON) ** B)
+        expected_positive -= float(p[e] * np.log(q) + (1 - p[e]) * np.log(1 - q)) / 11
+        for shift in (1, 2):
+            d2 = float((heads[:, e] - tails[:, e - shift]).square().sum()) + EPSILON
+            expected_negative -= 0.7 * np.log(1 - 1 / (1 + A * d2**B)) / 11
+    assert float(positive) == pytest.approx(expected_positive, rel=1e-9)
+    assert float(negative) == pytest.approx(expected_negative, rel=1e-9)
+    graph_based, _ = umap_loss(heads, tails, A, B)
+    certain, _ = umap_loss(heads, tails, A, B, p=torch.ones(11, dtype=torch.float64))
+    assert float(graph_based) == pytest.approx(float(certain), rel=1e-12)
+
+
+@pytest.mark.parametrize(("spread", "min_dist"), [(0, 0.1), (-1, 0), (np.nan, 0), (1, -0.1), (1, 4)])
+def test_bad_constants(spread, min_dist):
+    with pytest.raises(ValueError, match="must"):
+        fit_ab(spread, min_dist)

@@ -1,0 +1,168 @@
+"""The training loop and the parts it is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from rpumap.encoder import mlp
+from rpumap.graph import fuzzy_graph, nearest_neighbors
+from rpumap.loss import fit_ab
+from rpumap.training import ROW_BLOCK, EdgeSampler, distinct_rows, learning_rate_at, train
+
+A, B = fit_ab()
+CPU = torch.device("cpu")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    draw = np.random.default_rng(0)
+    centres = 4 * draw.normal(size=(3, 5))
+    X = (centres[draw.integers(3, size=240)] + draw.normal(size=(240, 5))).astype(np.float32)
+    return torch.as_tensor(X), fuzzy_graph(*nearest_neighbors(X, 10))
+
+
+def run(problem, seed=0, **options):
+    x, graph = problem
+    encoder = mlp(5, (16,), 2, seeded(seed))
+    options = {"a": A, "b": B, "n_steps": 60, "batch_size": 512} | options
+    return encoder, train(encoder, x, graph, generator=seeded(seed), **options)
+
+
+def test_edges_are_drawn_as_often_as_their_strength():
+    graph = csr_matrix([[0, 0.1, 0.6], [0.1, 0, 0], [0.6, 0, 0]])
+    ends, p = EdgeSampler(graph, "graph", CPU, seeded()).draw(40_000)
+    assert p is None
+    counts = torch.zeros(3, 3).index_put_(tuple(ends), torch.ones(40_000), accumulate=True)
+    np.testing.assert_allclose(counts / 40_000, graph.toarray() / 1.4, atol=0.01)
+
+
+def test_probability_draws_all_edges_alike_and_returns_their_strength():
+    graph = csr_matrix([[0, 0.1, 0.6], [0.1, 0, 0], [0.6, 0, 0]])
+    ends, p = EdgeSampler(graph, "probability", CPU, seeded()).draw(40_000)
+    np.testing.assert_allclose(p, graph.toarray()[tuple(ends)])
+    assert np.bincount(ends[0] * 3 + ends[1], minlength=9)[[1, 2, 3, 6]] == pytest.approx(
+        10_000, abs=400
+    )
+
+
+def test_distinct_rows_point_back_to_every_end():
+    ends = torch.randint(1000, (2, 700), generator=seeded())
+    rows, places = distinct_rows(ends)
+    assert torch.equal(rows[places], ends)
+    assert len(rows) % ROW_BLOCK == 0
+    assert len(rows) - len(torch.unique(ends)) < ROW_BLOCK
+
+
+def test_each_step_embeds_a_distinct_cell_once(problem):
+    """The rows that pass through the network are counted, in both ways of running a step."""
+    x, _ = problem
+    seen = []
+    encoder = mlp(5, (16,), 2, seeded())
+    encoder[0].register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    train(encoder, x, problem[1], a=A, b=B, n_steps=2, batch_size=512, generator=seeded())
+    train(encoder, x, problem[1], a=A, b=B, n_steps=2, batch_size=64, generator=seeded())
+    assert seen == [240, 240, ROW_BLOCK, ROW_BLOCK]
+
+
+def test_embedding_distinct_cells_gives_the_same_gradient_as_embedding_each_end(problem):
+    x, graph = problem
+    encoder = mlp(5, (16,), 2, seeded())
+    ends, _ = EdgeSampler(graph, "graph", CPU, seeded()).draw(100)
+    rows, places = distinct_rows(ends)
+    gradients = []
+    for z in (encoder(x[ends.flatten()]), encoder(x[rows])[places.flatten()]):
+        encoder.zero_grad()
+        (z[:100] - z[100:]).square().sum().backward()
+        gradients.append(encoder[0].weight.grad.clone())
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weighting", ["graph", "probability"])
+@pytest.mark.parametrize("batch_size", [64, 512])
+def test_loss_falls(problem, weighting, batch_size):
+    _, history = run(problem, weighting=weighting, batch_size=batch_size, n_steps=150)
+    assert history["loss"][-20:].mean() < 0.8 * history["loss"][:5].mean()
+    np.testing.assert_allclose(history["loss"], history["attraction"] + history["repulsion"])
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not(problem):
+    for batch_size in (64, 512):
+        (first, _), (again, _) = (run(problem, batch_size=batch_size) for _ in range(2))
+        other, _ = run(problem, seed=1, batch_size=batch_size)
+        for one, two, three in zip(
+            first.parameters(), again.parameters(), other.parameters(), strict=True
+        ):
+            assert torch.equal(one, two)
+            assert not torch.equal(one, three)
+
+
+def test_training_leaves_the_global_random_state_alone(problem):
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    run(problem, n_steps=3)
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])
+
+
+def test_learning_rate_is_flat_then_falls_to_zero():
+    rates = [learning_rate_at(step, 10, 2.0) for step in range(10)]
+    np.testing.assert_allclose(rates, [2] * 6 + [1.6, 1.2, 0.8, 0.4])
+    assert learning_rate_at(0, 1, 2.0) == 2.0
+
+
+def test_eta_scales_the_repulsion_term(problem):
+    _, plain = run(problem, n_steps=1)
+    _, strong = run(problem, n_steps=1, repulsion_strength=3.0)
+    assert strong["repulsion"][0] == pytest.approx(3 * plain["repulsion"][0], rel=1e-5)
+    assert strong["attraction"][0] == plain["attraction"][0]
+    _, none = run(problem, n_steps=1, negative_sample_rate=0)
+    assert none["repulsion"][0] == 0
+
+
+def test_callbacks_see_every_step_and_can_stop(problem):
+    seen = []
+
+    def watch(step, loss, encoder):
+        seen.append((step, loss))
+        return step == 4
+
+    _, history = run(problem, callbacks=(watch,))
+    assert [step for step, _ in seen] == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose([loss for _, loss in seen], history["loss"], rtol=1e-6)
+    assert set(map(len, history.values())) == {5}
+
+
+def test_interrupt_keeps_the_model_so_far(problem):
+    def interrupt(step, loss, encoder):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="after 8 of 60 steps"):
+        encoder, history = run(problem, callbacks=(interrupt,))
+    stopped, _ = run(problem, callbacks=(lambda step, loss, encoder: step == 7,))
+    assert len(history["loss"]) == 8
+    assert torch.equal(encoder[0].weight, stopped[0].weight)
+
+
+def test_progress_bar_shows_the_loss(problem, capsys):
+    run(problem, n_steps=60, verbose=True)
+    bar = capsys.readouterr().err
+    assert "60/60" in bar
+    assert "loss=" in bar
+    run(problem, n_steps=5)
+    assert capsys.readouterr().err == ""
+
+
+def test_divergence_is_an_error(problem):
+    x, graph = problem
+    encoder = mlp(5, (16,), 2, seeded())
+    with torch.no_grad():
+        encoder[0].weight[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        train(encoder, x, graph, a=A, b=B, n_steps=30, generator=seeded())
