@@ -163,7 +163,8 @@ def check_neighbors(
     Raises
     ------
     ValueError
-        If a shape, an index or a distance is out of range, or rows are not sorted.
+        If a shape, an index or a distance is out of range, rows are not sorted, or a neighbour is
+        named twice.
 
     Examples
     --------
@@ -192,8 +193,12 @@ def check_neighbors(
         raise ValueError(f"precomputed indices must lie between 0 and {n_cells - 1}")
     if not np.array_equal(indices[:, 0], np.arange(n_cells)):
         raise ValueError("the first precomputed neighbour of each cell must be the cell itself")
+    if (np.diff(np.sort(indices, axis=1), axis=1) == 0).any():
+        raise ValueError("a precomputed neighbour is named twice by the same cell")
     if not np.isfinite(distances).all() or (np.diff(distances, axis=1) < 0).any():
         raise ValueError("precomputed distances must be finite and grow from left to right")
+    if distances[:, 0].any():
+        raise ValueError("the precomputed distance of each cell to itself must be 0")
     return indices.astype(np.int64), distances
 
 

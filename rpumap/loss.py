@@ -10,7 +10,7 @@ the low-dimensional similarity of eq. 11 is a logistic function of the log dista
           -\log q = \operatorname{softplus}(t), \qquad -\log(1 - q) = \operatorname{softplus}(-t) .
 
 Softplus neither overflows nor loses its gradient, so coincident and far points are safe. The
-small constant is umap-learn's 0.001, which stands in the denominator of its gradients.
+small constant is the 0.001 that umap-learn adds to the denominator of its repulsive gradient.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def fit_ab(spread: float = 1.0, min_dist: float = 0.1) -> tuple[float, float]:
     spread : float
         Scale of the embedding, above 0.
     min_dist : float
-        Distance below which similarity should be 1; from 0 to ``3 * spread``.
+        Distance below which similarity should be 1; from 0 to `spread`.
 
     Returns
     -------
@@ -51,7 +51,8 @@ def fit_ab(spread: float = 1.0, min_dist: float = 0.1) -> tuple[float, float]:
     -----
     Least-squares fit of :math:`(1 + a d^{2b})^{-1}` to 1 up to `min_dist` and
     :math:`\exp(-(d - d_\text{min})/\text{spread})` beyond, on 300 distances up to three spreads,
-    as umap-learn does it.
+    as umap-learn does it. Distances are measured in spreads during the fit, because in other
+    units the search can end at negative constants.
 
     Examples
     --------
@@ -63,12 +64,13 @@ def fit_ab(spread: float = 1.0, min_dist: float = 0.1) -> tuple[float, float]:
 
     if not spread > 0 or not math.isfinite(spread):
         raise ValueError(f"spread must be above 0, got {spread}")
-    if not 0 <= min_dist <= 3 * spread:
-        raise ValueError(f"min_dist must lie between 0 and 3 * spread, got {min_dist}")
-    d = np.linspace(0, 3 * spread, 300)
-    wanted = np.where(d < min_dist, 1.0, np.exp(-(d - min_dist) / spread))
+    if not 0 <= min_dist <= spread:
+        raise ValueError(f"min_dist must lie between 0 and spread={spread}, got {min_dist}")
+    touching = min_dist / spread
+    d = np.linspace(0, 3, 300)
+    wanted = np.where(d < touching, 1.0, np.exp(touching - d))
     (a, b), _ = curve_fit(lambda d, a, b: 1 / (1 + a * d ** (2 * b)), d, wanted)
-    return float(a), float(b)
+    return float(a / spread ** (2 * b)), float(b)
 
 
 def log_odds(squared_distance: Tensor, a: float, b: float) -> Tensor:
@@ -204,6 +206,11 @@ def umap_loss(
     positive, negative : torch.Tensor, scalars
         The two terms, each divided by the number of edges; the loss is their sum.
 
+    Raises
+    ------
+    ValueError
+        If there are not more edges than negatives for each: a shift would then lead back.
+
     Notes
     -----
     The edges of the list were drawn independently, so any fixed rearrangement of the tails is as
@@ -222,6 +229,8 @@ def umap_loss(
     True
     """
     n_edges = heads.shape[1]
+    if n_negatives >= n_edges:
+        raise ValueError(f"{n_edges} edges are too few for {n_negatives} negatives each")
 
     def odds(other: Tensor) -> Tensor:
         return log_odds((heads - other).square().sum(0), a, b)

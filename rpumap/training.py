@@ -242,7 +242,7 @@ def train(
     >>> bool(history["loss"][-1] < history["loss"][0])
     True
     """
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     if generator is None:
         generator = torch.Generator(x.device)

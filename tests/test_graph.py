@@ -147,6 +147,8 @@ def test_nearest_neighbour_has_strength_one(cloud):
         ((np.array([[1, 0], [1, 0], [2, 0]]), np.zeros((3, 2))), "cell itself"),
         ((np.array([[0, 1], [1, 0], [2, 0]]), np.array([[0, np.nan]] * 3)), "finite"),
         ((np.array([[0, 1], [1, 0], [2, 0]]), np.array([[1.0, 0]] * 3)), "grow"),
+        ((np.array([[0, 1], [1, 0], [2, 0]]), np.array([[-1.0, 1]] * 3)), "itself must be 0"),
+        ((np.array([[0, 0], [1, 0], [2, 0]]), np.array([[0.0, 1]] * 3)), "named twice"),
     ],
 )
 def test_bad_precomputed_neighbours(neighbors, message):

@@ -26,7 +26,17 @@ A, B = fit_ab(1.0, 0.1)
 def test_a_and_b_equal_umap_learn(spread, min_dist):
     from umap.umap_ import find_ab_params
 
-    assert fit_ab(spread, min_dist) == pytest.approx(find_ab_params(spread, min_dist), rel=1e-6)
+    assert fit_ab(spread, min_dist) == pytest.approx(find_ab_params(spread, min_dist), rel=1e-5)
+
+
+@given(st.floats(1e-3, 1e3), st.floats(0, 1))
+def test_a_and_b_are_positive_and_scale_with_the_spread(spread, relative_min_dist):
+    a, b = fit_ab(spread, relative_min_dist * spread)
+    a_one, b_one = fit_ab(1.0, relative_min_dist)
+    assert a > 0
+    assert b > 0
+    assert b == pytest.approx(b_one, rel=1e-3)
+    assert a * spread ** (2 * b) == pytest.approx(a_one, rel=1e-3)
 
 
 @given(st.floats(0, 1e6))
@@ -119,7 +129,12 @@ def test_loss_of_a_list_equals_the_sum_written_out():
     assert float(graph_based) == pytest.approx(float(certain), rel=1e-12)
 
 
-@pytest.mark.parametrize(("spread", "min_dist"), [(0, 0.1), (-1, 0), (np.nan, 0), (1, -0.1), (1, 4)])
+@pytest.mark.parametrize(("spread", "min_dist"), [(0, 0.1), (-1, 0), (np.nan, 0), (1, -0.1), (1, 1.1)])
 def test_bad_constants(spread, min_dist):
     with pytest.raises(ValueError, match="must"):
         fit_ab(spread, min_dist)
+
+
+def test_too_few_edges_for_the_negatives():
+    with pytest.raises(ValueError, match="5 edges are too few"):
+        umap_loss(torch.zeros(2, 5), torch.zeros(2, 5), A, B, n_negatives=5)
