@@ -1,0 +1,98 @@
+# `make book` and `make test` need nothing but Python 3.11 to 3.13 and make; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PY     := $(BIN)/python
+READY  := $(VENV)/.ready
+LIRPA  := auto_LiRPA==0.3
+# Two workers share the notebooks and the tests, one thread each.
+TESTS  ?= -n 2 --dist worksteal --durations 10 --nbmake --nbmake-timeout 600 notebooks/*.ipynb tests rpumap
+
+# Real data: a folder beside the checkout is used where there is one. RPUMAP_DATA_DIR, set to
+# anything (even to nothing), goes before it.
+ifeq ($(origin RPUMAP_DATA_DIR),undefined)
+RPUMAP_DATA_DIR := $(abspath $(wildcard ../shared/data))
+endif
+ifeq ($(strip $(RPUMAP_DATA_DIR)),)
+unexport RPUMAP_DATA_DIR
+else
+export RPUMAP_DATA_DIR
+endif
+
+# Notebooks run in this environment, whatever kernels the user has elsewhere.
+export JUPYTER_PREFER_ENV_PATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CHECK_PYTHON := import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and \
+	"rpumap needs Python 3.11, 3.12 or 3.13, and this is %d.%d. Name another one: make PYTHON=python3.12" % v)
+
+.PHONY: help book test pairs notebooks lint format links bench lock clean
+.NOTPARALLEL:
+
+help:
+	@echo "make book       run every chapter, build _build/html/index.html (FORCE=1: run all anew)"
+	@echo "make test       run the tests, the doctests and every notebook"
+	@echo "make notebooks  write notebooks/*.ipynb from notebooks/*.py"
+	@echo "make pairs      check that the two agree"
+	@echo "make lint       check style; 'make format' mends what can be mended"
+	@echo "make links      check the links that leave the book (needs the network)"
+	@echo "make bench      measure speed"
+	@echo "make lock       resolve requirements.lock anew (needs a package index)"
+	@echo "make clean      remove what was built, but not $(VENV)"
+
+# The stamp goes first and comes back last, and .installing tells an install that was cut short.
+$(READY): requirements.lock pyproject.toml
+	@rm -f $@
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
+	@if [ -e $(VENV)/.installing ] || ! $(PY) -c '$(CHECK_PYTHON)' 2>/dev/null \
+		|| ! $(PY) -m pip --version >/dev/null 2>&1; then \
+		echo "creating $(VENV)"; $(PYTHON) -m venv --clear $(VENV); fi
+	@touch $(VENV)/.installing
+	@echo "installing what requirements.lock names into $(VENV) (some minutes, once)"
+	@$(PY) -m pip install --quiet -r requirements.lock
+	@$(PY) -m pip install --quiet --no-deps "$(LIRPA)"
+	@$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installing
+	@touch $@
+
+book: $(READY) pairs
+	@$(PY) book/build.py html $(if $(FORCE),--force)
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(TESTS)
+
+pairs: $(READY)
+	@$(PY) book/notebook_pairs.py
+
+notebooks: $(READY)
+	$(PY) -m jupytext --to ipynb --update notebooks/*.py
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(READY)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+links: $(READY)
+	@$(PY) book/build.py linkcheck
+
+bench: $(READY)
+	for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
+
+# soupsieve: later ones need Python 3.11.5, and Debian 12 has 3.11.2
+lock:
+	@$(PYTHON) -c '$(CHECK_PYTHON)'
+	$(PYTHON) -m venv --clear _build/lock
+	_build/lock/bin/python -m pip install torch==2.13.0 "soupsieve<3.0.2" -e ".[book,test,lirpa]"
+	grep '^#' requirements.lock > _build/requirements.lock
+	_build/lock/bin/python -m pip freeze --all --exclude-editable --exclude pip \
+		| sed 's/+[a-z0-9.]*$$//' >> _build/requirements.lock
+	echo 'appnope==0.1.4 ; sys_platform == "darwin"' >> _build/requirements.lock
+	echo 'colorama==0.4.6 ; sys_platform == "win32"' >> _build/requirements.lock
+	mv _build/requirements.lock requirements.lock
+
+clean:
+	rm -rf _build build *.egg-info .pytest_cache .hypothesis .benchmarks .ruff_cache

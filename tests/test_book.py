@@ -1,0 +1,120 @@
+"""What the book promises without being built: pages, links, citations, versions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rpumap
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+DOCUMENTS = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
+
+
+def source(document: str) -> Path:
+    """Find the file that a document of the table of contents is made from."""
+    page = ROOT / f"{document}.md"
+    return page if page.exists() else ROOT / f"{document}.py"
+
+
+def text(path: Path) -> str:
+    """Read a file of the project."""
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_page_exists(document):
+    assert source(document).exists()
+    if document.startswith("notebooks/"):
+        # what the Binder and Colab buttons open
+        assert (ROOT / f"{document}.ipynb").exists()
+
+
+def test_no_page_is_left_out():
+    pages = [p.relative_to(ROOT).with_suffix("").as_posix() for p in (ROOT / "book").glob("*.md")]
+    chapters = [f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.py")]
+    assert sorted(pages + chapters) == sorted(DOCUMENTS)
+
+
+def test_launch_buttons_point_to_the_root():
+    # the paths in the links are those of the repository only if this is empty
+    assert CONFIG["repository"]["path_to_book"] == ""
+    assert CONFIG["repository"]["url"].startswith("https://")
+
+
+def test_citations_are_in_the_bibliography():
+    keys = set(re.findall(r"^@\w+\{([\w-]+),", text(ROOT / "book/references.bib"), re.MULTILINE))
+    cited = set()
+    for document in DOCUMENTS:
+        for group in re.findall(r"\{cite:\w+\}`([^`]+)`", text(source(document))):
+            cited |= {key.strip() for key in group.split(",")}
+    assert cited, "nothing is cited"
+    assert cited <= keys
+
+
+def test_bibliography_has_an_address_for_every_entry():
+    for entry in re.split(r"^@", text(ROOT / "book/references.bib"), flags=re.MULTILINE)[1:]:
+        assert re.search(r"^\s*(doi|url)\s*=", entry, re.MULTILINE), entry.splitlines()[0]
+
+
+def test_one_version():
+    citation = yaml.safe_load(text(ROOT / "CITATION.cff"))
+    assert citation["version"] == rpumap.__version__
+    released = re.findall(r"^## (\d+\.\d+\.\d+)", text(ROOT / "CHANGELOG.md"), re.MULTILINE)
+    assert released[0] == rpumap.__version__
+    assert citation["preferred-citation"]["doi"] == "10.1101/2023.11.14.567092"
+    assert 'version = { attr = "rpumap.__version__" }' in text(ROOT / "pyproject.toml")
+
+
+def test_auto_lirpa_is_pinned_once():
+    found = {
+        version
+        for name in ("Makefile", "postBuild", "pyproject.toml", "CONTRIBUTING.md")
+        for version in re.findall(r"auto_LiRPA==([\d.]+)", text(ROOT / name))
+    }
+    assert len(found) == 1
+
+
+def test_api_page_names_everything_public():
+    page = text(ROOT / "book/api.md")
+    for name in rpumap.__all__:
+        assert re.search(rf"\brpumap\.([a-z_]+\.)?{name}\b", page), name
+
+
+def test_address_is_the_same_everywhere():
+    # CONTRIBUTING.md says where the address stands; none of the copies may be forgotten
+    address = CONFIG["repository"]["url"]
+    for path in [
+        *(ROOT / "notebooks").glob("*"),
+        *(ROOT / "book").glob("*.md"),
+        ROOT / "README.md",
+    ]:
+        if path.suffix in {".py", ".ipynb", ".md"}:
+            for found in re.findall(r"https://github\.com/[\w-]+/rpumap\b", text(path)):
+                assert found == address, path.name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_pages_stand_alone(document):
+    # nobody else has the folders of the machine that a page was written on
+    assert not re.search(r"/(home|root|work|tmp|Users)/\w", text(source(document)))
+
+
+def test_relative_links_lead_somewhere():
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        path = ROOT / name
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text(path)):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+    for document in DOCUMENTS:
+        path = source(document)
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text(path)):
+            stem = (path.parent / target).resolve()
+            exists = stem.exists() or any(
+                stem.with_suffix(suffix).exists() for suffix in (".md", ".py", ".ipynb")
+            )
+            assert exists, f"{path.name}: {target}"
