@@ -103,7 +103,9 @@ def test_a_cell_is_first_in_its_own_row_even_among_copies():
 
 
 distance_tables = arrays(
-    np.float32, st.tuples(st.integers(2, 8), st.integers(2, 8)), elements=st.floats(0, 1e4, width=32)
+    np.float32,
+    st.tuples(st.integers(2, 8), st.integers(2, 8)),
+    elements=st.floats(0, 1e4, width=32),
 ).map(lambda table: np.column_stack([np.zeros(len(table)), np.sort(table, axis=1)]))
 
 

@@ -129,7 +129,9 @@ def test_loss_of_a_list_equals_the_sum_written_out():
     assert float(graph_based) == pytest.approx(float(certain), rel=1e-12)
 
 
-@pytest.mark.parametrize(("spread", "min_dist"), [(0, 0.1), (-1, 0), (np.nan, 0), (1, -0.1), (1, 1.1)])
+@pytest.mark.parametrize(
+    ("spread", "min_dist"), [(0, 0.1), (-1, 0), (np.nan, 0), (1, -0.1), (1, 1.1)]
+)
 def test_bad_constants(spread, min_dist):
     with pytest.raises(ValueError, match="must"):
         fit_ab(spread, min_dist)

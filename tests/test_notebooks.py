@@ -11,6 +11,7 @@ from pathlib import Path
 import jupytext
 import pytest
 import yaml
+from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -30,20 +31,27 @@ def cells(path: Path, kind: str) -> list:
     return [cell for cell in jupytext.read(path).cells if cell.cell_type == kind]
 
 
+def is_hidden(cell: NotebookNode) -> bool:
+    """Tell whether a cell is left out of the page."""
+    return "remove-cell" in cell.metadata.get("tags", [])
+
+
 def prose(path: Path) -> str:
     """Join the Markdown cells of a chapter."""
     return "\n\n".join(cell.source for cell in cells(path, "markdown"))
 
 
 def words(path: Path) -> int:
-    """Count the words; a displayed formula is none, and one in a line is one."""
-    text = re.sub(r"\$\$.*?\$\$( \([\w-]+\))?", "", prose(path), flags=re.DOTALL)
+    """Count the words on the page: no folded solutions, no displayed formulas."""
+    text = re.sub(r"```\{admonition\} Solution.*?\n```", "", prose(path), flags=re.DOTALL)
+    text = re.sub(r"\$\$.*?\$\$( \([\w-]+\))?", "", text, flags=re.DOTALL)
     return len(re.sub(r"\$[^$]+\$", "x", text).split())
 
 
 def code_lines(path: Path) -> int:
-    """Count the lines of code, without blank lines and comments."""
-    lines = "\n".join(cell.source for cell in cells(path, "code")).splitlines()
+    """Count the lines of code on the page, without blank lines and comments."""
+    shown = [cell for cell in cells(path, "code") if not is_hidden(cell)]
+    lines = "\n".join(cell.source for cell in shown).splitlines()
     return sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines)
 
 
@@ -101,7 +109,7 @@ def test_length(path):
 def test_figures_have_alt_texts_and_captions(path):
     names = []
     for cell in cells(path, "code"):
-        if draws(cell.source) and "remove-cell" not in cell.metadata.get("tags", []):
+        if draws(cell.source) and not is_hidden(cell):
             settings = cell.metadata.get("mystnb", {})
             assert settings.get("image", {}).get("alt"), cell.source
             assert settings.get("figure", {}).get("caption"), cell.source

@@ -37,7 +37,9 @@ np.save("{folder}/Z.npy", Z)
 def run(code: str, folder: str, seed: int) -> float:
     """Run one fit in a fresh process and return its seconds."""
     script = code.format(folder=folder, seed=seed)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 
