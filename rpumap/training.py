@@ -209,7 +209,7 @@ def train(
         Show a progress bar with the loss and the time left.
     callbacks : iterable of callables
         Each is called after every step as ``callback(step, loss, encoder)``; training stops early
-        when one returns True.
+        when one returns something true.
 
     Returns
     -------
@@ -293,7 +293,7 @@ def _should_stop(
     callbacks: tuple[Callback, ...], step: int, terms: Tensor, encoder: nn.Sequential
 ) -> bool:
     loss = float(terms.sum())
-    return any([callback(step, loss, encoder) is True for callback in callbacks])
+    return any([callback(step, loss, encoder) for callback in callbacks])  # every one is called
 
 
 def _report(progress, step: int, terms: Tensor) -> None:  # noqa: ANN001 - a tqdm bar

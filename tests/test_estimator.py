@@ -162,7 +162,7 @@ def test_few_cells_lower_the_number_of_neighbours(X):
     ],
 )
 def test_bad_cells_at_fit(X, change, message):
-    with pytest.raises(ValueError, match=message), np.errstate(over="ignore"):
+    with pytest.raises(ValueError, match=message), np.errstate(over="ignore", invalid="ignore"):
         quick().fit(change(X))
 
 
