@@ -114,7 +114,7 @@ assert Z_new.shape == (is_new.sum(), 2)
 
 # %% mystnb={"image": {"alt": "The same map with the training cells in pale grey and the new cells as coloured dots. The new cells lie on the region of their own type."}, "figure": {"caption": "New cells (coloured) placed on the map of the training cells (grey).", "name": "fig-quickstart-new"}}
 ax = plotting.embedding(Z_new, labels[is_new], size=9, title=f"New cells, {about_cells}")
-ax.scatter(*Z.T, s=3, color="#8F8F8F", alpha=0.25, linewidths=0, zorder=0)
+grey = ax.scatter(*Z.T, s=3, color="#8F8F8F", alpha=0.25, linewidths=0, zorder=0)
 # %% [markdown]
 # And because the network is a function, a cell's place does not depend on the company it arrives in. One cell alone gets the same place as in the crowd, to the last bit:
 
