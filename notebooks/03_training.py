@@ -428,16 +428,13 @@ assert np.array_equal(once, short.fit_transform(X))
 #
 # $$
 # \begin{aligned}
-# \text{graph:} \quad & \textstyle\sum_e p_e A_e \big/ \sum_e p_e
-#   && \text{(drawn by strength, counted as 1)} \\
-# \text{graph, uniform:} \quad & \textstyle\sum_e A_e / M
-#   && \text{(all alike, counted as 1)} \\
+# \text{graph:} \quad & \textstyle\sum_e p_e A_e \big/ \sum_e p_e \\
+# \text{graph, uniform:} \quad & \textstyle\sum_e A_e / M \\
 # \text{probability:} \quad & \textstyle\sum_e [p_e A_e + (1 - p_e) R_e] / M
-#   && \text{(all alike, priced by } p \text{)}
 # \end{aligned}
 # $$ (eq-training-weightings)
 #
-# The first is umap-learn's way, and `weighting="graph"` here: on average it is the first term of
+# The first draws by strength, as umap-learn does, and is `weighting="graph"` here: its average is the first term of
 # eq. 2. The second is eq. 4 to the letter, if edges are drawn alike. The third is
 # `weighting="probability"`. Train with each; `ones` is the graph with every strength set to 1, and
 # `similarity` turns a squared distance into the belief $q$ of the map.
