@@ -617,8 +617,8 @@ held_out.rename_axis("step").round(3)
 # ## What can go wrong
 #
 # **The learning rate.** Too low, and the map is not there yet; too high, and the network breaks: all
-# ReLUs fall silent, all cells land on one spot, and nothing can bring them back. (So do
-# unscaled inputs: Adam's steps are as long as the rate says, however large the inputs.)
+# ReLUs fall silent, all cells land on one spot, and nothing can bring them back. (Unscaled
+# inputs break it too: Adam's steps are as long as the rate says.)
 # Each line below is 100 steps of 1,024 edges.
 
 # %%

@@ -76,8 +76,8 @@ def mlp(
 def spread_output(network: nn.Sequential, x: Tensor, scale: float) -> None:
     r"""Rescale the last layer so that the embedding of `x` starts round, centred and wide.
 
-    An untrained network sends all cells to a small, elongated cloud, and the first few hundred
-    steps of training are spent on unfolding it. Multiplying the last layer by
+    An untrained network sends all cells to a small cloud, and the first few hundred steps of
+    training are spent on unfolding it. Multiplying the last layer by
     :math:`s\,\Sigma^{-1/2}`, with :math:`\Sigma` the covariance of the outputs, gives every
     direction the standard deviation `scale` before training starts.
 

@@ -64,7 +64,8 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Where to train. ``"auto"`` is the first CUDA device, else the CPU. The fitted model always
         rests on the CPU.
     random_state : int, RandomState or None, default None
-        The same integer gives the same bits on the same CPU. No global seed is touched.
+        The same integer gives the same bits on the same CPU with the same number of threads. No
+        global seed is touched.
     verbose : bool, default False
         Show a progress bar.
     callbacks : iterable of callables, default ()

@@ -250,7 +250,7 @@ def train(
     sampler = EdgeSampler(graph, weighting, x.device, generator)
     embed = _Embedder(encoder, x)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=learning_rate, fused=True)
-    every_cell = len(x) <= batch_size  # nearly every cell is in the batch: skip the bookkeeping
+    every_cell = len(x) <= batch_size  # most cells are in the batch: skip the bookkeeping
     callbacks = tuple(callbacks)
     terms: list[Tensor] = []
     progress = tqdm(total=n_steps, desc="training", unit="step", disable=not verbose)
