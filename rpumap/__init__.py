@@ -10,10 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rpumap import bounds as bounds
     from rpumap import datasets as datasets
     from rpumap import encoder as encoder
     from rpumap import estimator as estimator
     from rpumap import graph as graph
+    from rpumap import lirpa as lirpa
     from rpumap import loss as loss
     from rpumap import metrics as metrics
     from rpumap import plotting as plotting
@@ -27,10 +29,12 @@ __version__ = "0.1.0"
 __all__ = [
     "ParametricUMAP",
     "Preprocessor",
+    "bounds",
     "datasets",
     "encoder",
     "estimator",
     "graph",
+    "lirpa",
     "loss",
     "metrics",
     "plotting",
