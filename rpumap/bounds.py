@@ -1,7 +1,8 @@
 r"""Certified bounds: how far the output can move when the input moves a little.
 
-The input ranges over a *region*: a ball :math:`\|x - x_0\|_p \le \epsilon` or a box. Three methods
-bound each output over it, from fast and loose to slow and tight.
+The input ranges over a *region*: a ball :math:`\|x - x_0\|_p \le \epsilon`, a box, or the part of
+a box where few inputs differ from :math:`x_0`. Three methods bound each output over it, from fast
+and loose to slow and tight.
 
 - :func:`ibp` sends an interval for each neuron forward through the layers.
 - :func:`crown` writes each output between two *linear* functions of the input. Going backward
@@ -48,44 +49,13 @@ the output times :math:`|\Lambda^{(k)}|`. So :math:`\sum_k |\Lambda^{(k)}| \gamm
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-DUAL_ORDER = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
-
-
-class Region(NamedTuple):
-    """Where the input may be: one ball or box for each cell."""
-
-    center: Tensor  #: (n_cells, n_inputs)
-    radius: float | Tensor  #: of the ball; of a box half its widths, (n_cells, n_inputs)
-    order: float | None  #: q of the dual norm; None for a box
-
-    def rows(self, start: int, stop: int) -> Region:
-        """Return the region of some of the cells."""
-        radius = self.radius[start:stop] if self.order is None else self.radius
-        return Region(self.center[start:stop], radius, self.order)
-
-    def reach(self) -> Tensor:
-        """Return the largest magnitude of each input, (n_cells, n_inputs)."""
-        return self.center.abs() + self.radius
-
-    def deviation(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        r"""Return how far ``rows @ weight`` times the input can rise above its value at the centre.
-
-        This is eq. 39: :math:`\epsilon\|\cdot\|_q` over a ball, :math:`|\cdot|\,r` over a box.
-        `rows` is (n_rows, n_inputs), for all cells the same, or (n_cells, n_rows, n_hidden).
-        """
-        if self.order is None:
-            product = rows if weight is None else rows @ weight
-            return _apply(product.abs(), self.radius)
-        if weight is None:
-            return self.radius * _norm(rows, self.order)
-        return self.radius * _ProductNorm.apply(rows, weight, self.order)
+from rpumap.regions import Region, SparseBox, Where, apply_rows, check_numbers
 
 
 class Lines(NamedTuple):
@@ -150,7 +120,12 @@ def relax(lower: Tensor, upper: Tensor, lower_slope: str = "adaptive") -> Lines:
 
 
 def _upper_bound(
-    rows: Tensor, offset: Tensor, hidden: list[Hidden], first: Tensor, region: Region, gamma: float
+    rows: Tensor,
+    offset: Tensor,
+    hidden: list[Hidden],
+    first: Tensor,
+    region: Region | SparseBox,
+    gamma: float,
 ) -> Tensor:
     r"""Bound ``rows @ phi + offset`` from above, `phi` the outputs of the last hidden layer.
 
@@ -166,12 +141,14 @@ def _upper_bound(
         positive, negative = torch.relu(rows), -torch.relu(-rows)
         above = lines.upper_slope * known + (1 + gamma) * lines.intercept
         # in brackets, so that the order of summation is that of minus these rows
-        bound = bound + (_apply(positive, above) + _apply(negative, lines.lower_slope * known))
+        bound = bound + (
+            apply_rows(positive, above) + apply_rows(negative, lines.lower_slope * known)
+        )
         rows = torch.addcmul(
             negative * lines.lower_slope.unsqueeze(1), positive, lines.upper_slope.unsqueeze(1)
         )
         if layer.margin is not None:
-            bound = bound + _apply(rows.abs(), layer.margin)
+            bound = bound + apply_rows(rows.abs(), layer.margin)
         if depth > 0:
             rows = rows @ layer.weight
     return bound + region.deviation(rows, hidden[0].weight)
@@ -179,7 +156,7 @@ def _upper_bound(
 
 def _bounds(
     layers: list[tuple[Tensor, Tensor]],
-    region: Region,
+    region: Region | SparseBox,
     method: str,
     lower_slope: str,
     gamma: float,
@@ -188,9 +165,10 @@ def _bounds(
     weight, bias = layers[0]
     first = region.center @ weight.T + bias
     # A linear layer needs no relaxation: over a ball the deviation is the same for every cell.
-    deviation = region.deviation(weight)
+    rise = region.deviation(weight)
+    fall = region.deviation(-weight) if isinstance(region, SparseBox) else rise
     margin = _margin(region.reach(), weight, bias, gamma)
-    lower, upper = _widen(first - deviation, first + deviation, margin)
+    lower, upper = _widen(first - fall, first + rise, margin)
 
     hidden: list[Hidden] = []
     for depth in range(1, len(layers)):
@@ -215,11 +193,6 @@ def _bounds(
     return lower, upper
 
 
-def _apply(rows: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply rows, (n_rows, n) or (n_cells, n_rows, n), with one vector a cell, (n_cells, n)."""
-    return vectors @ rows.T if rows.ndim == 2 else torch.bmm(rows, vectors.unsqueeze(2)).squeeze(2)
-
-
 def _margin(reach: Tensor, weight: Tensor, bias: Tensor, gamma: float) -> Tensor | None:
     r"""Limit what rounding does to ``weight @ phi + bias``: :math:`\gamma M`; None if unwanted."""
     return gamma * (reach @ weight.abs().T + bias.abs()) if gamma else None
@@ -227,44 +200,6 @@ def _margin(reach: Tensor, weight: Tensor, bias: Tensor, gamma: float) -> Tensor
 
 def _widen(lower: Tensor, upper: Tensor, margin: Tensor | None) -> tuple[Tensor, Tensor]:
     return (lower, upper) if margin is None else (lower - margin, upper + margin)
-
-
-def _norm(rows: Tensor, order: float) -> Tensor:
-    # vector_norm is the slower way to a sum
-    return rows.abs().sum(-1) if order == 1 else torch.linalg.vector_norm(rows, order, dim=-1)
-
-
-class _ProductNorm(torch.autograd.Function):
-    r"""Norms of the rows of ``rows @ weight``, the costliest step of CROWN.
-
-    The product is the largest array in sight. Its place is given to the gradient of the norm,
-    so that one such array is kept for the way back, and the incoming gradient multiplies the
-    smaller factors, not the product.
-    """
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, weight: Tensor, order: float) -> Tensor:
-        product = rows @ weight
-        norm = _norm(product, order)
-        if any(ctx.needs_input_grad):
-            if order == 1:
-                product.sign_()
-            elif order == 2:
-                product /= norm.unsqueeze(-1).clamp_min(torch.finfo(norm.dtype).tiny)
-            else:
-                largest = product.abs().argmax(-1, keepdim=True)
-                sign = product.gather(-1, largest).sign()
-                product.zero_().scatter_(-1, largest, sign)
-            ctx.save_for_backward(rows, weight, product)
-        return norm
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        rows, weight, direction = ctx.saved_tensors
-        gradient = gradient.unsqueeze(-1)
-        to_weight = (rows * gradient).flatten(0, 1).T @ direction.flatten(0, 1)
-        return (direction @ weight.T) * gradient, to_weight, None
 
 
 def ibp(
@@ -275,6 +210,7 @@ def ibp(
     *,
     lower_input: Tensor | None = None,
     upper_input: Tensor | None = None,
+    max_changed: int | None = None,
     rounding: str | None = None,
     memory_limit: float = 64.0,
 ) -> tuple[Tensor, Tensor]:
@@ -299,7 +235,7 @@ def ibp(
     >>> lower.item(), upper.item()
     (1.0, 6.0)
     """
-    where = (x, eps, norm, lower_input, upper_input)
+    where = Where(x, eps, norm, lower_input, upper_input, max_changed)
     return _certify("ibp", encoder, where, "zero", rounding, memory_limit)
 
 
@@ -311,6 +247,7 @@ def crown_ibp(
     *,
     lower_input: Tensor | None = None,
     upper_input: Tensor | None = None,
+    max_changed: int | None = None,
     lower_slope: str = "adaptive",
     rounding: str | None = None,
     memory_limit: float = 64.0,
@@ -331,7 +268,7 @@ def crown_ibp(
     >>> bool((widths[1] < widths[0]).all())
     True
     """
-    where = (x, eps, norm, lower_input, upper_input)
+    where = Where(x, eps, norm, lower_input, upper_input, max_changed)
     return _certify("crown_ibp", encoder, where, lower_slope, rounding, memory_limit)
 
 
@@ -343,6 +280,7 @@ def crown(
     *,
     lower_input: Tensor | None = None,
     upper_input: Tensor | None = None,
+    max_changed: int | None = None,
     lower_slope: str = "adaptive",
     rounding: str | None = None,
     memory_limit: float = 64.0,
@@ -362,6 +300,9 @@ def crown(
         change, or the sum of its magnitudes.
     lower_input, upper_input : torch.Tensor
         Ends of a box for each cell, shape (n_cells, n_inputs), in place of `x` and `eps`.
+    max_changed : int
+        With `x` and a box about it: at most so many inputs of a cell differ from `x`, no matter
+        which, 1 or more.
     lower_slope : {"adaptive", "zero"}
         The line below a ReLU whose sign is open, see :func:`relax`. ``"adaptive"`` is usually
         tighter and is what auto_LiRPA does; ``"zero"`` makes the three methods nest (Notes).
@@ -386,8 +327,8 @@ def crown(
         If `encoder` holds anything but Linear and ReLU, or a tensor is not of a floating type.
     ValueError
         If both or neither of ball and box are given, a shape is wrong, there are no cells, a
-        number is NaN or infinite, `eps` is negative, a lower end is above the upper one, or an
-        option is unknown.
+        number is NaN or infinite, `eps` is negative, a lower end is above the upper one, `x` is
+        outside the box, `max_changed` is not a positive integer, or an option is unknown.
 
     Notes
     -----
@@ -415,14 +356,14 @@ def crown(
     >>> bool((lower <= z).all() and (z <= upper).all())
     True
     """
-    where = (x, eps, norm, lower_input, upper_input)
+    where = Where(x, eps, norm, lower_input, upper_input, max_changed)
     return _certify("crown", encoder, where, lower_slope, rounding, memory_limit)
 
 
 def _certify(
     method: str,
     encoder: nn.Sequential,
-    where: tuple[Tensor | None, float | None, str, Tensor | None, Tensor | None],
+    where: Where,
     lower_slope: str,
     rounding: str | None,
     memory_limit: float,
@@ -435,16 +376,16 @@ def _certify(
     if not memory_limit > 0:
         raise ValueError(f"memory_limit must be above 0 (megabytes), got {memory_limit}")
     layers = linear_layers(encoder)
-    given = check_region(*where, n_inputs=layers[0][0].shape[1])
+    given = where.tensors(n_inputs=layers[0][0].shape[1])
     own_type = layers[0][0].dtype
-    out_type = torch.promote_types(own_type, given[0].dtype)
+    out_type = torch.promote_types(own_type, next(iter(given.values())).dtype)
     gamma, work_type = 0.0, out_type
     if rounding is not None:
         gamma, work_type = _gamma(layers, rounding, own_type), torch.float64
 
     layers = [(weight.to(work_type), bias.to(work_type)) for weight, bias in layers]
-    region = _region([tensor.to(work_type) for tensor in given], where[1], where[2])
-    step = _cells_at_once(layers, method, memory_limit)
+    region = where.region(work_type)
+    step = _cells_at_once(layers, method, memory_limit, isinstance(region, SparseBox))
     with torch.set_grad_enabled(torch.is_grad_enabled() and rounding is None):
         parts = [
             _bounds(layers, region.rows(start, start + step), method, lower_slope, gamma)
@@ -477,11 +418,15 @@ def _outward(lower: Tensor, upper: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
     return lower, upper
 
 
-def _cells_at_once(layers: list[tuple[Tensor, Tensor]], method: str, megabytes: float) -> int:
+def _cells_at_once(
+    layers: list[tuple[Tensor, Tensor]], method: str, megabytes: float, is_sparse: bool
+) -> int:
     """Count the cells that fit: four arrays of rows by neurons or inputs, twice the rows."""
     widths = [max(weight.shape) for weight, _ in layers]
     heights = [len(weight) for weight, _ in layers[1:]]
     rows = {"ibp": [1], "crown_ibp": heights[-1:], "crown": heights}[method]
+    if is_sparse:  # the gains of the first layer's neurons differ from cell to cell
+        rows = [*rows, len(layers[0][0])]
     floats = 8 * max(rows, default=1) * max(widths)
     return max(1, int(megabytes * 1e6 / (floats * layers[0][0].element_size())))
 
@@ -521,95 +466,6 @@ def linear_layers(encoder: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
         if wanted is nn.Linear:
             weight, bias = module.weight, module.bias
             bias = weight.new_zeros(len(weight)) if bias is None else bias
-            _check_numbers(f"the weights of encoder[{position}]", weight, bias)
+            check_numbers(f"the weights of encoder[{position}]", weight, bias)
             layers.append((weight, bias))
     return layers
-
-
-def check_region(
-    x: Tensor | None,
-    eps: float | None,
-    norm: str,
-    lower_input: Tensor | None,
-    upper_input: Tensor | None,
-    n_inputs: int | None = None,
-) -> list[Tensor]:
-    """Return ``[x]`` or ``[lower_input, upper_input]`` if they say where the input may be.
-
-    Parameters
-    ----------
-    x, eps, norm, lower_input, upper_input
-        As :func:`crown` takes them.
-    n_inputs : int, optional
-        Width that the network asks for.
-
-    Returns
-    -------
-    list of torch.Tensor
-        One tensor for balls, two for boxes.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`crown` says.
-    """
-    ball, box = {"x": x, "eps": eps}, {"lower_input": lower_input, "upper_input": upper_input}
-    is_ball = x is not None and eps is not None and lower_input is None and upper_input is None
-    is_box = x is None and eps is None and lower_input is not None and upper_input is not None
-    if not (is_ball or is_box):
-        found = [name for name, value in {**ball, **box}.items() if value is not None]
-        raise ValueError(
-            "give either x and eps (a ball) or lower_input and upper_input (a box), "
-            f"got {', '.join(found) or 'none of them'}"
-        )
-    if norm not in DUAL_ORDER:
-        raise ValueError(f"norm must be one of {', '.join(DUAL_ORDER)}, got {norm!r}")
-    if is_box and norm != "linf":
-        raise ValueError(f"norm belongs to a ball, a box has none: leave it out, got {norm!r}")
-    if is_ball and (isinstance(eps, bool) or not isinstance(eps, numbers.Real)):
-        raise TypeError(f"eps must be a number, got {type(eps).__name__}")
-    if is_ball and not (0 <= eps < math.inf):
-        raise ValueError(f"eps must be 0 or more and finite, got {eps}")
-
-    named = {"x": x} if is_ball else box
-    for name, tensor in named.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-        _check_numbers(name, tensor)
-        if tensor.ndim != 2 or len(tensor) == 0:
-            raise ValueError(
-                f"{name} must have shape (n_cells, n_inputs) with at least one cell, "
-                f"got {tuple(tensor.shape)}"
-            )
-        if n_inputs is not None and tensor.shape[1] != n_inputs:
-            raise ValueError(
-                f"{name} has {tensor.shape[1]} columns, but the encoder takes {n_inputs} inputs"
-            )
-    if is_box:
-        if lower_input.shape != upper_input.shape or lower_input.dtype != upper_input.dtype:
-            raise ValueError(
-                "lower_input and upper_input must agree in shape and type, got "
-                f"{tuple(lower_input.shape)} {lower_input.dtype} and "
-                f"{tuple(upper_input.shape)} {upper_input.dtype}"
-            )
-        if (lower_input > upper_input).any():
-            cell, column = (lower_input > upper_input).nonzero()[0].tolist()
-            raise ValueError(
-                f"lower_input is above upper_input at cell {cell}, column {column}: swap them?"
-            )
-    return list(named.values())
-
-
-def _region(given: list[Tensor], eps: float | None, norm: str) -> Region:
-    if len(given) == 1:
-        return Region(given[0], float(eps), DUAL_ORDER[norm])
-    lower, upper = given
-    return Region((lower + upper) / 2, (upper - lower) / 2, None)
-
-
-def _check_numbers(name: str, *tensors: Tensor) -> None:
-    for tensor in tensors:
-        if tensor.dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}")
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name} must be finite, found NaN or infinity")

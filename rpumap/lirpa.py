@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rpumap.bounds import check_region
+from rpumap.regions import Where
 
 METHODS = {"ibp": "IBP", "crown_ibp": "CROWN-IBP", "crown": "backward"}
 ORDERS = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
@@ -87,7 +87,7 @@ def bounds(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    given = check_region(x, eps, norm, lower_input, upper_input)
+    given = list(Where(x, eps, norm, lower_input, upper_input).tensors().values())
     # For the l1 ball it works out the dual order 1 / (1 - 1/p) as 1/0: infinity, as it should be.
     with _missing_names(), np.errstate(divide="ignore"):
         library = _import_library()

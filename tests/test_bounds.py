@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from fractions import Fraction
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -444,6 +445,73 @@ def test_adaptive_bounds_need_not_grow():
     assert large[1] < small[1]
 
 
+# --- few inputs changed ---------------------------------------------------------------------
+
+
+def sparse_case(seed: int, n_changed: int) -> dict:
+    draw = torch.Generator().manual_seed(seed)
+    x, down, up = (torch.randn(3, 6, generator=draw).double() for _ in range(3))
+    return {
+        "x": x,
+        "lower_input": x - down.abs(),
+        "upper_input": x + up.abs(),
+        "max_changed": n_changed,
+    }
+
+
+@pytest.mark.parametrize("n_changed", [1, 2, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_few_changes_in_one_linear_layer_are_exact(method, n_changed):
+    # every choice of inputs, each at either end of its interval
+    encoder, where = random_network([6, 2], 0), sparse_case(0, n_changed)
+    found = []
+    for chosen in combinations(range(6), n_changed):
+        for ends in product(("lower_input", "upper_input"), repeat=n_changed):
+            point = where["x"].clone()
+            for column, end in zip(chosen, ends, strict=True):
+                point[:, column] = where[end][:, column]
+            found.append(encoder(point))
+    lower, upper = METHODS[method](encoder, **where)
+    torch.testing.assert_close(upper, torch.stack(found).amax(0))
+    torch.testing.assert_close(lower, torch.stack(found).amin(0))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@drawn
+@given(st.integers(0, 2**20), st.integers(1, 6), st.integers(1, 3))
+def test_no_choice_of_few_changes_leaves_the_bounds(method, seed, n_changed, depth):
+    encoder, where = random_network([6, *[5] * depth, 2], seed), sparse_case(seed, n_changed)
+    lower, upper = METHODS[method](encoder, **where, rounding="exact")
+    draw = torch.Generator().manual_seed(seed)
+    for _ in range(30):
+        kept = torch.rand(3, 6, generator=draw).argsort(1) >= n_changed
+        share = torch.rand(3, 6, generator=draw).double().mul(3).sub(1).clamp(0, 1)
+        moved = torch.lerp(where["lower_input"], where["upper_input"], share)
+        z = encoder(torch.where(kept, where["x"], moved))
+        assert (lower <= z).all()
+        assert (z <= upper).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_inputs_changed_is_the_box(method):
+    encoder, where = random_network([6, 5, 4, 2], 3), sparse_case(3, 6)
+    box = {name: where[name] for name in ("lower_input", "upper_input")}
+    for found, wanted in zip(
+        METHODS[method](encoder, **where), METHODS[method](encoder, **box), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_fewer_changes_are_tighter():
+    encoder = random_network([6, 5, 4, 2], 4)
+    widths = []
+    for n_changed in range(1, 7):
+        lower, upper = crown(encoder, **sparse_case(4, n_changed), lower_slope="zero")
+        widths.append((upper - lower).mean().item())
+    assert widths == sorted(widths)
+    assert widths[0] < 0.7 * widths[-1]
+
+
 # --- rounding -------------------------------------------------------------------------------
 
 
@@ -699,6 +767,18 @@ NAN = torch.tensor([[1.0, math.nan]])
         ({"lower_input": NAN, "upper_input": NAN}, ValueError, "lower_input must be finite"),
         ({"x": X.numpy(), "eps": 0.1}, TypeError, "x must be a torch.Tensor, got ndarray"),
         ({"x": X.long(), "eps": 0.1}, TypeError, "x must be float32 or float64, got torch.int64"),
+        ({"x": X, "eps": 0.1, "max_changed": 1}, ValueError, "give either"),
+        ({"lower_input": X, "upper_input": X, "max_changed": 1}, ValueError, "give either"),
+        (
+            {"x": X, "lower_input": X, "upper_input": X, "max_changed": 0},
+            ValueError,
+            "max_changed must be an integer of at least 1, got 0",
+        ),
+        (
+            {"x": X + 1, "lower_input": X, "upper_input": X, "max_changed": 1},
+            ValueError,
+            "x is outside the box at cell 0, column 0",
+        ),
         ({"x": X, "eps": 0.1, "rounding": "up"}, ValueError, "rounding must be"),
         ({"x": X, "eps": 0.1, "memory_limit": 0}, ValueError, "memory_limit must be above 0"),
     ],
