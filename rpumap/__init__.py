@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rpumap import bounds as bounds
+    from rpumap import certificates as certificates
     from rpumap import datasets as datasets
     from rpumap import encoder as encoder
     from rpumap import estimator as estimator
@@ -20,9 +21,16 @@ if TYPE_CHECKING:
     from rpumap import metrics as metrics
     from rpumap import plotting as plotting
     from rpumap import preprocessing as preprocessing
+    from rpumap import regions as regions
+    from rpumap import robust as robust
+    from rpumap import sensitivity as sensitivity
     from rpumap import training as training
+    from rpumap.certificates import certified_label_fraction as certified_label_fraction
+    from rpumap.certificates import certify as certify
     from rpumap.estimator import ParametricUMAP as ParametricUMAP
     from rpumap.preprocessing import Preprocessor as Preprocessor
+    from rpumap.robust import robustify as robustify
+    from rpumap.sensitivity import gene_impact as gene_impact
 
 __version__ = "0.1.0"
 
@@ -30,19 +38,34 @@ __all__ = [
     "ParametricUMAP",
     "Preprocessor",
     "bounds",
+    "certificates",
+    "certified_label_fraction",
+    "certify",
     "datasets",
     "encoder",
     "estimator",
+    "gene_impact",
     "graph",
     "lirpa",
     "loss",
     "metrics",
     "plotting",
     "preprocessing",
+    "regions",
+    "robust",
+    "robustify",
+    "sensitivity",
     "training",
 ]
 
-_HOME = {"ParametricUMAP": "estimator", "Preprocessor": "preprocessing"}
+_HOME = {
+    "ParametricUMAP": "estimator",
+    "Preprocessor": "preprocessing",
+    "certified_label_fraction": "certificates",
+    "certify": "certificates",
+    "gene_impact": "sensitivity",
+    "robustify": "robust",
+}
 
 
 def __getattr__(name: str) -> Any:

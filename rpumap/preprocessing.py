@@ -98,7 +98,7 @@ class Preprocessor(BaseEstimator):
                 f"data, {adata.n_vars}"
             )
         self.genes_ = np.asarray(adata.var_names[self._variable_genes(adata)], dtype=str)
-        values = self._normalized(adata, self.genes_).astype(np.float64)
+        values = self._logged(self._scaled(adata, self.genes_))
         self.mean_ = values.mean(axis=0)
         std = values.std(axis=0, ddof=1)
         self.std_ = np.where(std > 0, std, 1.0)
@@ -131,10 +131,26 @@ class Preprocessor(BaseEstimator):
         _check_counts(adata)
         present = np.isin(self.genes_, adata.var_names)
         self._report_missing(self.genes_[~present])
-        z = np.zeros((adata.n_obs, len(self.genes_)), dtype=np.float32)
-        values = self._normalized(adata, self.genes_[present])
-        z[:, present] = (values - self.mean_[present]) / self.std_[present]
+        values = np.zeros((adata.n_obs, len(self.genes_)))
+        values[:, present] = self._scaled(adata, self.genes_[present])
+        z = self.standardize(values)
+        z[:, ~present] = 0
         return z
+
+    def standardize(self, values: np.ndarray) -> np.ndarray:
+        """Turn counts, scaled to the target sum, into z-scores (through log1p where that is set).
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_cells, n_top_genes)
+            One column for each of ``genes_``.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_top_genes), float32
+        """
+        check_is_fitted(self)
+        return ((self._logged(values) - self.mean_) / self.std_).astype(np.float32)
 
     def fit_transform(self, adata: AnnData) -> np.ndarray:
         """Fit to the cells, and prepare them.
@@ -156,14 +172,16 @@ class Preprocessor(BaseEstimator):
             )
         return table["highly_variable"].to_numpy()
 
-    def _normalized(self, adata: AnnData, genes: np.ndarray) -> np.ndarray:
+    def _logged(self, values: np.ndarray) -> np.ndarray:
+        return np.log1p(values) if self.log1p else values
+
+    def _scaled(self, adata: AnnData, genes: np.ndarray) -> np.ndarray:
         size = library_size(adata)
         counts = adata[:, genes].X
         counts = counts.toarray() if issparse(counts) else np.asarray(counts)
         # a cell without counts stays at zero
         scale = np.divide(self.target_sum, size, out=np.zeros_like(size), where=size > 0)
-        values = counts * scale[:, None]
-        return np.log1p(values) if self.log1p else values
+        return counts * scale[:, None]
 
     def _report_missing(self, missing: np.ndarray) -> None:
         if not len(missing):

@@ -15,6 +15,8 @@ from rpumap.loss import umap_loss
 
 Weighting = Literal["graph", "probability"]
 Callback = Callable[[int, float, nn.Sequential], object]
+# (step, z, rows) -> named terms of the loss; see `train`
+Penalty = Callable[[int, Tensor, Tensor | None], dict[str, Tensor]]
 
 # Rows of a step are filled up to a multiple of this. Matrix libraries compile a kernel for each
 # new shape, which costs more than the product itself if every step has another number of cells.
@@ -178,10 +180,11 @@ def train(
     repulsion_strength: float = 1.0,
     batch_size: int = 4096,
     n_steps: int = 800,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 3e-3,
     generator: torch.Generator | None = None,
     verbose: bool = False,
     callbacks: Iterable[Callback] = (),
+    penalty: Penalty | None = None,
 ) -> dict[str, np.ndarray]:
     """Train an encoder in place with the UMAP loss.
 
@@ -202,7 +205,8 @@ def train(
     n_steps : int
         Gradient steps. There are no epochs: every step draws its edges anew.
     learning_rate : float
-        Peak rate of Adam; see :func:`learning_rate_at`.
+        Peak rate of Adam; see :func:`learning_rate_at`, and :class:`rpumap.ParametricUMAP` on the
+        default of 3e-3.
     generator : torch.Generator, optional
         Source of randomness on the device of `x`.
     verbose : bool
@@ -210,11 +214,16 @@ def train(
     callbacks : iterable of callables
         Each is called after every step as ``callback(step, loss, encoder)``; training stops early
         when one returns something true.
+    penalty : callable, optional
+        Further terms of the loss, as a dict of named scalars: called in every step as
+        ``penalty(step, z, rows)`` with the places (n_rows, n_components) of the step's cells and
+        their row numbers in `x`, or None where these are all cells.
 
     Returns
     -------
     dict of ndarray, each of shape (n_steps_done,)
-        ``"loss"``, its two terms ``"attraction"`` and ``"repulsion"``, and ``"learning_rate"``.
+        ``"loss"``, its two terms ``"attraction"`` and ``"repulsion"``, those of `penalty`, and
+        ``"learning_rate"``.
 
     Raises
     ------
@@ -253,14 +262,16 @@ def train(
     every_cell = len(x) <= batch_size  # most cells are in the batch: skip the bookkeeping
     callbacks = tuple(callbacks)
     terms: list[Tensor] = []
+    names = ["attraction", "repulsion"]
     progress = tqdm(total=n_steps, desc="training", unit="step", disable=not verbose)
     try:
         for step in range(n_steps):
             optimizer.param_groups[0]["lr"] = learning_rate_at(step, n_steps, learning_rate)
             ends, p = sampler.draw(batch_size)
             rows, places = (None, ends) if every_cell else distinct_rows(ends)
-            z = embed(rows).T.contiguous().index_select(1, places.flatten())
-            heads, tails = z.unflatten(1, (2, batch_size)).unbind(1)
+            z = embed(rows)
+            at_ends = z.T.contiguous().index_select(1, places.flatten())
+            heads, tails = at_ends.unflatten(1, (2, batch_size)).unbind(1)
             positive, negative = umap_loss(
                 heads,
                 tails,
@@ -270,10 +281,13 @@ def train(
                 n_negatives=negative_sample_rate,
                 repulsion_strength=repulsion_strength,
             )
+            extra = {} if penalty is None else penalty(step, z, rows)
+            names[2:] = extra
+            loss = torch.stack([positive, negative, *extra.values()])
             optimizer.zero_grad()
-            (positive + negative).backward()
+            loss.sum().backward()
             optimizer.step()
-            terms.append(torch.stack([positive.detach(), negative.detach()]))
+            terms.append(loss.detach())
             if callbacks and _should_stop(callbacks, step, terms[-1], encoder):
                 break
             if (step + 1) % REPORT_EVERY == 0 or step + 1 == n_steps:
@@ -286,7 +300,7 @@ def train(
         )
     finally:
         progress.close()
-    return _history(terms, n_steps, learning_rate)
+    return _history(terms, names, n_steps, learning_rate)
 
 
 def _should_stop(
@@ -306,14 +320,13 @@ def _report(progress, step: int, terms: Tensor) -> None:  # noqa: ANN001 - a tqd
     progress.set_postfix(loss=f"{loss:.3f}")
 
 
-def _history(terms: list[Tensor], n_steps: int, learning_rate: float) -> dict[str, np.ndarray]:
-    positive, negative = (
-        torch.stack(terms).T.cpu().numpy() if terms else np.empty((2, 0), np.float32)
-    )
+def _history(
+    terms: list[Tensor], names: list[str], n_steps: int, learning_rate: float
+) -> dict[str, np.ndarray]:
+    values = torch.stack(terms).T.cpu().numpy() if terms else np.empty((len(names), 0), np.float32)
     return {
-        "loss": positive + negative,
-        "attraction": positive,
-        "repulsion": negative,
+        "loss": values.sum(axis=0),
+        **dict(zip(names, values, strict=True)),
         "learning_rate": np.array(
             [learning_rate_at(step, n_steps, learning_rate) for step in range(len(terms))]
         ),
