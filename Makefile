@@ -62,7 +62,7 @@ book: $(READY) pairs
 	@$(PY) book/build.py html $(if $(FORCE),--force)
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(PY) -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m pytest $(TESTS)
 
 pairs: $(READY)
 	@$(PY) book/notebook_pairs.py

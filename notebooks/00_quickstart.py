@@ -91,9 +91,8 @@ print("cells to train on:", X.shape, "  new cells:", X_new.shape)
 # %%
 model = rpumap.ParametricUMAP(random_state=0)
 Z = model.fit_transform(X)
-print(
-    f"loss per edge: {model.history_['loss'][0]:.2f} at the start, {model.history_['loss'][-1]:.2f} at the end"
-)
+loss = model.history_["loss"]
+print(f"loss per edge: {loss[0]:.2f} at the start, {loss[-1]:.2f} at the end")
 
 # %% mystnb={"image": {"alt": "Scatter plot of the training cells in two dimensions, coloured by cell type. Ductal cells at one end lead through the two Ngn3 stages and the pre-endocrine cells to the alpha, beta, delta and epsilon cells."}, "figure": {"caption": "The map of the training cells. Each dot is a cell; the network saw its genes, never its label.", "name": "fig-quickstart-map"}}
 labels = adata.obs["clusters"]
@@ -113,7 +112,8 @@ Z_new = model.transform(X_new)
 assert Z_new.shape == (is_new.sum(), 2)
 
 # %% mystnb={"image": {"alt": "The same map with the training cells in pale grey and the new cells as coloured dots. The new cells lie on the region of their own type."}, "figure": {"caption": "New cells (coloured) placed on the map of the training cells (grey).", "name": "fig-quickstart-new"}}
-ax = plotting.embedding(Z_new, labels[is_new], size=9, title=f"New cells, {about_cells}")
+title = f"New cells, {about_cells}"
+ax = plotting.embedding(Z_new, labels[is_new], size=9, title=title)
 grey = ax.scatter(*Z.T, s=3, color="#8F8F8F", alpha=0.25, linewidths=0, zorder=0)
 # %% [markdown]
 # And because the network is a function, a cell's place does not depend on the company it arrives in. One cell alone gets the same place as in the crowd, to the last bit:

@@ -83,10 +83,8 @@ def dentate_gyrus(
     source : {"auto", "real", "simulated"}
         As for `pancreas`. The file in ``RPUMAP_DATA_DIR`` is ``dentate_gyrus.h5ad`` or
         ``dentate_gyrus.loom``; the download is velocyto's file of 18,213 cells.
-    cache_dir : path, optional
-        Folder of the downloads. Default: the user's cache folder.
-    random_state : int, default 0
-        Seed of the stand-in.
+    cache_dir, random_state : optional
+        As for `pancreas`.
 
     Returns
     -------
@@ -95,10 +93,8 @@ def dentate_gyrus(
 
     Raises
     ------
-    ValueError
-        If `source` is unknown, or a file is broken or not what it should be.
-    RuntimeError
-        If real cells are asked for and cannot be had; the message says what to do.
+    ValueError, RuntimeError
+        As for `pancreas`.
 
     Notes
     -----
