@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rpumap import preprocessing as preprocessing
     from rpumap import regions as regions
     from rpumap import robust as robust
+    from rpumap import scorecard as scorecard
     from rpumap import sensitivity as sensitivity
     from rpumap import training as training
     from rpumap.certificates import certified_label_fraction as certified_label_fraction
@@ -54,6 +55,7 @@ __all__ = [
     "regions",
     "robust",
     "robustify",
+    "scorecard",
     "sensitivity",
     "training",
 ]

@@ -28,6 +28,7 @@ ORDER = (
     "robust",
     "sensitivity",
     "metrics",
+    "scorecard",
     "reference",
     "plotting",
 )
