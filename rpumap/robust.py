@@ -7,7 +7,8 @@ The loss of eq. 8, as averages over cells so that it does not grow with their nu
           + \mu \, \frac1n \sum_i \frac{\lVert z_i - \hat z_i \rVert^2}{s^2},
 
 with :math:`l_i, u_i` the bounds of cell :math:`i` over its ball, :math:`\hat z_i` its place under
-the model that was given, and :math:`s^2` the total variance of those places.
+the network in training, :math:`z_i` that under the model that was given, and :math:`s^2` the total
+variance of the latter.
 """
 
 from __future__ import annotations
