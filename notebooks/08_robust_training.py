@@ -326,7 +326,7 @@ for name, model in models.items():
 rows = pd.DataFrame(rows).rename_axis("eps").sort_index(axis=1, ascending=[False, True])
 assert (rows.xs("robust", axis=1, level=1) < rows.xs("base", axis=1, level=1)).all(axis=None)
 assert rows.loc[0.2, ("overlap", "base")] > 0.9 and rows.loc[0.2, ("overlap", "robust")] < 0.5
-rows.round(3)
+rows.astype(float).round(3)
 
 # %% [markdown]
 # `overlap` is the share of pairs of new cells, of two *different types*, whose boxes meet. At $\epsilon = 0.2$ all or
