@@ -23,12 +23,19 @@ def test_layers(hidden):
 
 def test_same_seed_same_weights_and_the_global_state_is_left_alone():
     before = torch.random.get_rng_state()
-    first, second, other = mlp(9, (8,), 2, seeded()), mlp(9, (8,), 2, seeded()), mlp(9, (8,), 2)
+    first, second = mlp(9, (8,), 2, seeded()), mlp(9, (8,), 2, seeded())
     assert torch.equal(first[0].weight, second[0].weight)
-    assert not torch.equal(first[0].weight, other[0].weight)
-    torch.random.set_rng_state(before)
-    mlp(9, (8,), 2, seeded())
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_without_a_generator_the_global_state_decides():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)  # another test may have left the very seed of `seeded`
+        first, second = mlp(9, (8,), 2), mlp(9, (8,), 2)
+        torch.manual_seed(1)
+        again = mlp(9, (8,), 2)
+    assert torch.equal(first[0].weight, again[0].weight)
+    assert not torch.equal(first[0].weight, second[0].weight)
 
 
 def test_signal_keeps_its_variance():
