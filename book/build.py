@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import scorecard_page
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
@@ -43,6 +45,7 @@ def execution_key() -> str:
     import pooch
 
     digest = hashlib.sha256(sys.version.encode())
+    digest.update(os.environ.get("RPUMAP_FULL", "").encode())
     sources = [ROOT / "requirements.lock", *sorted((ROOT / "rpumap").rglob("*"))]
     for path in sources:
         if path.is_file() and "__pycache__" not in path.parts:
@@ -117,11 +120,20 @@ def timings(documents: list[str]) -> list[tuple[str, float]]:
     return rows
 
 
-def build_html(force: bool) -> list[str]:
+def build_html(force: bool, publishing: bool) -> list[str]:
     """Build the pages, check them, print the timings; return what went wrong."""
     prepare(force)
-    status = run_jupyter_book("html")
     documents = table_of_contents()
+    scorecard_page.write([])
+    status = run_jupyter_book("html")
+    if not status:
+        # Results are known only now: build the page that lists them again, and nothing else.
+        rows = scorecard_page.results(CACHE, documents)
+        problems = scorecard_page.publish(rows) if publishing else []
+        if problems:
+            return problems
+        scorecard_page.write(rows)
+        status = run_jupyter_book("html")
     pages = [HTML / "index.html", *(HTML / f"{document}.html" for document in documents)]
     problems = [problem for page in pages for problem in problems_of_page(page)]
     if status:
@@ -142,6 +154,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("builder", choices=["html", "linkcheck"])
     parser.add_argument("--force", action="store_true", help="run every notebook anew")
+    parser.add_argument(
+        "--publish", action="store_true", help="keep the results as book/scorecard.json"
+    )
     arguments = parser.parse_args()
     if not os.environ.get("RPUMAP_DATA_DIR", "").strip():
         os.environ.pop("RPUMAP_DATA_DIR", None)  # empty counts as unset
@@ -149,9 +164,10 @@ def main() -> None:
         os.environ["RPUMAP_DATA_DIR"] = str(Path(os.environ["RPUMAP_DATA_DIR"]).resolve())
     settle_kernels()
     if arguments.builder == "html":
-        problems = build_html(arguments.force)
+        problems = build_html(arguments.force, arguments.publish)
     else:
         prepare(arguments.force)
+        scorecard_page.write([])
         problems = ["some links are broken"] if run_jupyter_book("linkcheck") else []
     if problems:
         sys.exit("\n".join(["", "The book is not in order:", *problems]))

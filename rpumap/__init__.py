@@ -10,11 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rpumap import augment as augment
     from rpumap import bounds as bounds
     from rpumap import certificates as certificates
     from rpumap import datasets as datasets
     from rpumap import encoder as encoder
     from rpumap import estimator as estimator
+    from rpumap import fine_tuning as fine_tuning
     from rpumap import graph as graph
     from rpumap import lirpa as lirpa
     from rpumap import loss as loss
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rpumap import scorecard as scorecard
     from rpumap import sensitivity as sensitivity
     from rpumap import training as training
+    from rpumap.augment import resist_dropout as resist_dropout
     from rpumap.certificates import certified_label_fraction as certified_label_fraction
     from rpumap.certificates import certify as certify
     from rpumap.estimator import ParametricUMAP as ParametricUMAP
@@ -38,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ParametricUMAP",
     "Preprocessor",
+    "augment",
     "bounds",
     "certificates",
     "certified_label_fraction",
@@ -45,6 +49,7 @@ __all__ = [
     "datasets",
     "encoder",
     "estimator",
+    "fine_tuning",
     "gene_impact",
     "graph",
     "lirpa",
@@ -53,6 +58,7 @@ __all__ = [
     "plotting",
     "preprocessing",
     "regions",
+    "resist_dropout",
     "robust",
     "robustify",
     "scorecard",
@@ -66,6 +72,7 @@ _HOME = {
     "certified_label_fraction": "certificates",
     "certify": "certificates",
     "gene_impact": "sensitivity",
+    "resist_dropout": "augment",
     "robustify": "robust",
 }
 

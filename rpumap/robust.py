@@ -13,23 +13,16 @@ variance of the latter.
 
 from __future__ import annotations
 
-import copy
-import numbers
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from rpumap import bounds
-from rpumap.certificates import check_model
-from rpumap.estimator import ParametricUMAP, choose_device
-from rpumap.loss import fit_ab
+from rpumap.estimator import ParametricUMAP
+from rpumap.fine_tuning import check_numbers, fine_tune, generator_for
 from rpumap.regions import DUAL_ORDER
-from rpumap.training import train
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -157,54 +150,29 @@ def robustify(
     >>> bool(widths[1] < widths[0])
     True
     """
-    check_model(model)
     _check_choices(norm=norm, bound_method=bound_method, penalty=penalty)
     strength = STRENGTH[penalty] if strength is None else strength
-    _check_numbers(strength=strength, reconstruction=reconstruction)
-    _check_numbers(above_zero=True, eps=eps, learning_rate=learning_rate)
-    if not isinstance(n_steps, numbers.Integral) or n_steps < 1:
-        raise ValueError(f"n_steps must be an integer of at least 1, got {n_steps!r}")
-    X = _check_cells(model, X)
-    seed = model.random_state if random_state is None else random_state
-    draw = torch.Generator().manual_seed(int(check_random_state(seed).randint(2**31 - 1)))
-    device = choose_device(model.device)
-    x, target = torch.as_tensor(X, device=device), torch.as_tensor(model.embedding_, device=device)
-    encoder = copy.deepcopy(model.encoder_).to(device)
-    scale = target.std(dim=0)
+    check_numbers(strength=strength)
+    check_numbers(above_zero=True, eps=eps)
     bound, n_bounded = BOUNDS[bound_method], BOUNDED_CELLS[bound_method]
+    draw = generator_for(model, random_state)
 
-    def penalties(step: int, z: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
+    def price(step: int, encoder: nn.Sequential, x: Tensor, places: Tensor) -> Tensor:
         radius = eps * min(1.0, (step + 1) / (WARM_UP * n_steps))
-        cells = torch.randint(len(x), (n_bounded,), generator=draw).to(device)
+        cells = torch.randint(len(x), (n_bounded,), generator=draw, device=x.device)
         lower, upper = bound(encoder, x[cells], radius, norm)
-        wanted = target if rows is None else target[rows]
-        moved = (z - wanted).square().sum(dim=1).mean() / scale.square().sum()
-        return {
-            "bound": strength * bound_loss(lower, upper, scale, penalty),
-            "reconstruction": reconstruction * moved,
-        }
+        return strength * bound_loss(lower, upper, places.std(dim=0), penalty)
 
-    a, b = fit_ab(float(model.spread), float(model.min_dist))
-    robust = copy.copy(model)
-    robust.history_ = train(
-        encoder,
-        x,
-        model.graph_,
-        a=a,
-        b=b,
-        weighting=model.weighting,
-        negative_sample_rate=model.negative_sample_rate,
-        repulsion_strength=model.repulsion_strength,
-        batch_size=model.batch_size,
+    return fine_tune(
+        model,
+        X,
+        "bound",
+        price,
+        reconstruction=reconstruction,
         n_steps=n_steps,
         learning_rate=learning_rate,
-        generator=torch.Generator(device).manual_seed(draw.initial_seed()),
-        verbose=model.verbose,
-        penalty=penalties,
+        generator=draw,
     )
-    robust.encoder_ = encoder.cpu()
-    robust.embedding_ = robust.transform(X)
-    return robust
 
 
 def _check_choices(**chosen: str) -> None:
@@ -212,20 +180,3 @@ def _check_choices(**chosen: str) -> None:
     for name, value in chosen.items():
         if value not in known[name]:
             raise ValueError(f"{name} must be one of {', '.join(known[name])}, got {value!r}")
-
-
-def _check_numbers(above_zero: bool = False, **numbers_: float) -> None:
-    for name, value in numbers_.items():
-        if not isinstance(value, numbers.Real) or not 0 <= value < np.inf:
-            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
-        if above_zero and value == 0:
-            raise ValueError(f"{name} must be above 0")
-
-
-def _check_cells(model: ParametricUMAP, X: ArrayLike) -> np.ndarray:
-    """Return the cells as a dense array, if the model was fitted on them."""
-    X = validate_data(model, X, dtype=np.float32, accept_sparse="csr", reset=False)
-    X = np.ascontiguousarray(X.toarray() if issparse(X) else X)
-    if len(X) != len(model.embedding_) or not np.array_equal(model.transform(X), model.embedding_):
-        raise ValueError("X must be the cells that the model was fitted on, in the same order")
-    return X

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ import rpumap
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+sys.path.insert(0, str(ROOT / "book"))
+import scorecard_page  # noqa: E402
+
 DOCUMENTS = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 
 
@@ -123,3 +127,47 @@ def test_relative_links_lead_somewhere():
                 stem.with_suffix(suffix).exists() for suffix in (".md", ".py", ".ipynb")
             )
             assert exists, f"{path.name}: {target}"
+
+
+CLAIM = {
+    "chapter": "notebooks/04_generalization",
+    "claim": "One | two <b>",
+    "figure": "2",
+    "measure": "accuracy",
+    "value": 0.8,
+    "data": "pancreas",
+    "real": True,
+    "verdict": "holds",
+    "spread": 0.02,
+    "repeats": 5,
+    "baseline": "umap-learn",
+    "baseline_value": 0.7,
+}
+
+
+def test_scorecard_table():
+    lines = scorecard_page.as_markdown([CLAIM, CLAIM]).splitlines()
+    assert len(lines) == 4
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    assert r"One \| two &lt;b>" in lines[2]
+    assert "0.8 ± 0.02 (5)" in lines[2]
+    assert "[04](../notebooks/04_generalization)" in lines[2]
+    assert "No chapter" in scorecard_page.as_markdown([])
+
+
+def test_only_real_pancreas_cells_are_published(tmp_path, monkeypatch):
+    for name in ("PUBLISHED", "PUBLISHED_TABLE", "THIS_BUILD", "PAGE"):
+        monkeypatch.setattr(scorecard_page, name, tmp_path / name)
+    (tmp_path / "PAGE").touch()
+    monkeypatch.delenv("RPUMAP_FULL", raising=False)
+    for rows in ([], [CLAIM | {"real": False}]):
+        assert scorecard_page.publish(rows)
+        assert not (tmp_path / "PUBLISHED").exists()
+    gyrus = CLAIM | {"real": False, "data": "dentate gyrus, simulated"}
+    assert scorecard_page.publish([CLAIM, gyrus]) == []
+    scorecard_page.write([])
+    assert "No chapter" in text(tmp_path / "THIS_BUILD")
+    published = text(tmp_path / "PUBLISHED_TABLE")
+    assert "with the short settings" in published
+    assert f"rpumap {rpumap.__version__}" in published
+    assert published.count("umap-learn: 0.7") == 2
