@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-MIME = "application/vnd.rpumap.claims+json"
+KEY = "rpumap_claims"  # in the metadata of the output
 VERDICTS = ("holds", "holds in part", "does not hold")
 
 
@@ -166,12 +166,8 @@ def report(claims: Iterable[Claim]) -> None:
         raise ValueError("there are no claims to report")
     shown = table(claims)
     html = shown.to_html(index=False, border=0)
-    bundle = {
-        "text/html": html,
-        "text/plain": shown.to_string(index=False),
-        MIME: [asdict(claim) for claim in claims],
-    }
-    display(bundle, raw=True)
+    bundle = {"text/html": html, "text/plain": shown.to_string(index=False)}
+    display(bundle, metadata={KEY: [asdict(claim) for claim in claims]}, raw=True)
 
 
 def collect(notebook: Mapping[str, Any]) -> list[Claim]:
@@ -196,7 +192,7 @@ def collect(notebook: Mapping[str, Any]) -> list[Claim]:
     claims = []
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
-            for row in output.get("data", {}).get(MIME, ()):
+            for row in output.get("metadata", {}).get(KEY, ()):
                 if set(row) != known:
                     raise ValueError(f"a claim has the fields {', '.join(sorted(row))}")
                 claims.append(Claim(**row))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from rpumap.scorecard import MIME, Claim, collect, report, table, verdict
+from rpumap.scorecard import KEY, Claim, collect, report, table, verdict
 
 GOOD = {
     "claim": "Gaps are filled",
@@ -45,10 +45,12 @@ def test_claims_survive_a_notebook():
 
 def test_text_is_escaped_on_the_page(monkeypatch):
     shown = []
-    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle))
+    monkeypatch.setattr(
+        "IPython.display.display", lambda bundle, metadata, raw: shown.append((bundle, metadata))
+    )
     report([Claim(**(GOOD | {"claim": "<script>alert(1)</script>"}))])
-    assert "<script" not in shown[0]["text/html"]
-    assert shown[0][MIME][0]["claim"].startswith("<script")
+    assert "<script" not in shown[0][0]["text/html"]
+    assert shown[0][1][KEY][0]["claim"].startswith("<script")
 
 
 def test_numbers_become_plain_ones():
@@ -92,6 +94,6 @@ def test_bad_claims_are_refused(change, message):
 def test_nothing_to_report_and_strange_rows():
     with pytest.raises(ValueError, match="no claims"):
         report([])
-    strange = {"cells": [{"outputs": [{"data": {MIME: [{"claim": "x"}]}}]}, {}]}
+    strange = {"cells": [{"outputs": [{"metadata": {KEY: [{"claim": "x"}]}}]}, {}]}
     with pytest.raises(ValueError, match="has the fields claim"):
         collect(strange)
