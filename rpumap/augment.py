@@ -4,11 +4,11 @@ To the UMAP loss come two terms, averages over cells in units of the variance :m
 map that was given,
 
 .. math:: \mathcal{L} = \mathcal{L}_\text{UMAP}
-          + \kappa \, \mathbb{E} \frac{\lVert f(\tilde x_i) - \hat z_i \rVert^2}{s^2}
-          + \mu \, \frac1n \sum_i \frac{\lVert f(x_i) - \hat z_i \rVert^2}{s^2},
+          + \kappa \, \mathbb{E} \frac{\lVert f(\tilde x_i) - z_i \rVert^2}{s^2}
+          + \mu \, \frac1n \sum_i \frac{\lVert f(x_i) - z_i \rVert^2}{s^2},
 
 with :math:`\tilde x_i` a copy of cell :math:`i` some of whose counts were dropped, drawn anew in
-each step, and :math:`\hat z_i` the place of the intact cell under the model that was given.
+each step, and :math:`z_i` the place of the intact cell under the model that was given.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from rpumap.estimator import ParametricUMAP
 from rpumap.fine_tuning import check_numbers, fine_tune, generator_for
-from rpumap.preprocessing import Preprocessor, library_size
+from rpumap.preprocessing import Preprocessor, panel_counts, uncounted
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -69,13 +68,8 @@ class CountDropper:
 
     def __init__(self, prep: Preprocessor, adata: AnnData, device: torch.device) -> None:
         present = np.isin(prep.genes_, adata.var_names)
-        found = adata[:, prep.genes_[present]].X
-        counts = np.zeros((adata.n_obs, len(present)))
-        counts[:, present] = found.toarray() if issparse(found) else found
-        rest = library_size(adata) - counts.sum(axis=1)
-        if (rest < 0).any():
-            cell = int(np.flatnonzero(rest < 0)[0])
-            raise ValueError(f"cell {cell} has a library size below the sum of its counts")
+        counts = panel_counts(prep, adata)
+        rest = uncounted(adata, counts)
         self.log1p, self.target_sum = prep.log1p, prep.target_sum
         self.counts, self.rest, self.mean, self.std, self.present = (
             torch.as_tensor(array, device=device).float()
@@ -185,13 +179,14 @@ def resist_dropout(
         raise ValueError(f"max_ratio must be below 1, got {max_ratio!r}: something must be left")
     draw = generator_for(model, random_state)
     drop = CountDropper(prep, adata, draw.device)
+    variance = torch.as_tensor(model.embedding_, device=draw.device).var(dim=0).sum()
 
     def price(step: int, encoder: nn.Sequential, x: Tensor, places: Tensor) -> Tensor:
         cells = torch.randint(len(x), (DROPPED_CELLS,), generator=draw, device=x.device)
         ratio = max_ratio * torch.rand(DROPPED_CELLS, 1, generator=draw, device=x.device)
         chance = torch.rand(DROPPED_CELLS, x.shape[1], generator=draw, device=x.device)
         strayed = encoder(drop(cells, chance >= ratio, ratio)) - places[cells]
-        return strength * strayed.square().sum(dim=1).mean() / places.var(dim=0).sum()
+        return strength * strayed.square().sum(dim=1).mean() / variance
 
     return fine_tune(
         model,

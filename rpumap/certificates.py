@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from rpumap import bounds
-from rpumap.estimator import ParametricUMAP
-from rpumap.preprocessing import Preprocessor, library_size
+from rpumap.estimator import ParametricUMAP, dense
+from rpumap.preprocessing import Preprocessor, panel_counts, uncounted
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -169,23 +168,16 @@ def dropout_box(
     lower = upper.copy()
     lower[:, lost] = prep.standardize(np.zeros(upper.shape))[:, lost]
     if library_size_falls:
-        highest = prep.standardize(_highest_values(prep, adata, lost, present))
+        highest = prep.standardize(_highest_values(prep, adata, lost))
         # one step up, because this was not rounded as prep.transform rounds
         upper[:, present] = np.nextafter(highest, np.float32(np.inf))[:, present]
     return lower, upper
 
 
-def _highest_values(
-    prep: Preprocessor, adata: AnnData, lost: np.ndarray, present: np.ndarray
-) -> np.ndarray:
+def _highest_values(prep: Preprocessor, adata: AnnData, lost: np.ndarray) -> np.ndarray:
     """Scale each count as if all that may be lost were, but for the count itself."""
-    counts = np.zeros((adata.n_obs, len(present)))
-    found = adata[:, prep.genes_[present]].X
-    counts[:, present] = found.toarray() if issparse(found) else found
-    kept = library_size(adata) - counts[:, lost].sum(axis=1)
-    if (kept < 0).any():
-        cell = int(np.flatnonzero(kept < 0)[0])
-        raise ValueError(f"cell {cell} has a library size below the sum of its counts")
+    counts = panel_counts(prep, adata)
+    kept = uncounted(adata, counts[:, lost])
     left = kept[:, None] + counts * lost
     return prep.target_sum * np.divide(counts, left, out=np.zeros_like(counts), where=counts > 0)
 
@@ -290,7 +282,7 @@ class _Votes:
     def __init__(self, Z: np.ndarray, codes: np.ndarray, n_labels: int, k: int) -> None:
         from scipy.spatial import KDTree
 
-        self.Z, self.codes, self.k = Z, codes, k
+        self.Z, self.k = Z, k
         self.one_hot = np.eye(n_labels)[codes]
         self.tree = KDTree(Z)
 
@@ -422,7 +414,7 @@ def certified_label_fraction(
 
 def _tensor(model: ParametricUMAP, X: ArrayLike) -> torch.Tensor:
     X = validate_data(model, X, dtype=np.float32, accept_sparse="csr", reset=False)
-    return torch.as_tensor(np.ascontiguousarray(X.toarray() if issparse(X) else X))
+    return torch.as_tensor(dense(X))
 
 
 def check_model(model: ParametricUMAP) -> None:

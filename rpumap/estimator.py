@@ -160,7 +160,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             If a parameter is out of range, or `X` is empty, not finite or has a single row.
         """
         X = validate_data(self, X, dtype=np.float32, accept_sparse="csr", ensure_min_samples=2)
-        X = np.ascontiguousarray(X.toarray() if issparse(X) else X)
+        X = dense(X)
         self._check_parameters()
         device = choose_device(self.device)
         random_state = check_random_state(self.random_state)
@@ -172,21 +172,14 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             X.shape[1], self.hidden_sizes, self.n_components, torch.Generator().manual_seed(seed)
         ).to(device)
         spread_output(encoder, x, INITIAL_SPREAD * self.spread)
-        a, b = fit_ab(float(self.spread), float(self.min_dist))
         self.history_ = train(
             encoder,
             x,
             self.graph_,
-            a=a,
-            b=b,
-            weighting=self.weighting,
-            negative_sample_rate=self.negative_sample_rate,
-            repulsion_strength=self.repulsion_strength,
-            batch_size=self.batch_size,
+            **loss_options(self),
             n_steps=self.n_steps,
             learning_rate=self.learning_rate,
             generator=torch.Generator(device).manual_seed(seed),
-            verbose=self.verbose,
             callbacks=self.callbacks,
         )
         self.encoder_ = encoder.cpu()
@@ -230,8 +223,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         encoder = copy.deepcopy(self.encoder_).double()
         places = []
         for start in range(0, X.shape[0], TRANSFORM_BATCH):
-            rows = X[start : start + TRANSFORM_BATCH]
-            rows = np.ascontiguousarray(rows.toarray() if issparse(rows) else rows)
+            rows = dense(X[start : start + TRANSFORM_BATCH])
             places.append(encoder(torch.as_tensor(rows).double()).float())
         return torch.cat(places).numpy()
 
@@ -282,6 +274,18 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def loss_options(model: ParametricUMAP) -> dict[str, Any]:
+    """Return what :func:`rpumap.training.train` is told of a model's loss, batches and progress."""
+    a, b = fit_ab(float(model.spread), float(model.min_dist))
+    names = ["weighting", "negative_sample_rate", "repulsion_strength", "batch_size", "verbose"]
+    return {"a": a, "b": b, **{name: getattr(model, name) for name in names}}
+
+
+def dense(X: Any) -> np.ndarray:
+    """Return an array or sparse matrix as an array in row order."""
+    return np.ascontiguousarray(X.toarray() if issparse(X) else X)
 
 
 def choose_device(device: str | torch.device) -> torch.device:

@@ -18,14 +18,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from rpumap.certificates import check_model
-from rpumap.estimator import ParametricUMAP, choose_device
-from rpumap.loss import fit_ab
+from rpumap.estimator import ParametricUMAP, choose_device, dense, loss_options
 from rpumap.training import train
 
 # (step, encoder, cells, their places before) -> one term of the loss
@@ -94,22 +92,15 @@ def fine_tune(
             "reconstruction": reconstruction * moved.square().sum(dim=1).mean() / variance,
         }
 
-    a, b = fit_ab(float(model.spread), float(model.min_dist))
     tuned = copy.copy(model)
     tuned.history_ = train(
         encoder,
         x,
         model.graph_,
-        a=a,
-        b=b,
-        weighting=model.weighting,
-        negative_sample_rate=model.negative_sample_rate,
-        repulsion_strength=model.repulsion_strength,
-        batch_size=model.batch_size,
+        **loss_options(model),
         n_steps=n_steps,
         learning_rate=learning_rate,
         generator=generator,
-        verbose=model.verbose,
         penalty=penalty,
     )
     tuned.encoder_ = encoder.cpu()
@@ -138,7 +129,7 @@ def check_numbers(above_zero: bool = False, **given: float) -> None:
 def _check_cells(model: ParametricUMAP, X: ArrayLike) -> np.ndarray:
     """Return the cells as a dense array, if the model was fitted on them."""
     X = validate_data(model, X, dtype=np.float32, accept_sparse="csr", reset=False)
-    X = np.ascontiguousarray(X.toarray() if issparse(X) else X)
+    X = dense(X)
     if len(X) != len(model.embedding_) or not np.array_equal(model.transform(X), model.embedding_):
         raise ValueError("X must be the cells that the model was fitted on, in the same order")
     return X

@@ -230,6 +230,24 @@ def library_size(adata: AnnData) -> np.ndarray:
     return np.asarray(adata.X.sum(axis=1), dtype=np.float64).ravel()
 
 
+def panel_counts(prep: Preprocessor, adata: AnnData) -> np.ndarray:
+    """Return the counts of a preprocessor's genes, (n_cells, n_top_genes); 0 for those missing."""
+    present = np.isin(prep.genes_, adata.var_names)
+    counts = np.zeros((adata.n_obs, len(present)))
+    found = adata[:, prep.genes_[present]].X
+    counts[:, present] = found.toarray() if issparse(found) else found
+    return counts
+
+
+def uncounted(adata: AnnData, counts: np.ndarray) -> np.ndarray:
+    """Return what a cell's library holds besides some of its counts; ValueError if less than 0."""
+    rest = library_size(adata) - counts.sum(axis=1)
+    if (rest < 0).any():
+        cell = int(np.flatnonzero(rest < 0)[0])
+        raise ValueError(f"cell {cell} has a library size below the sum of its counts")
+    return rest
+
+
 def _check_counts(adata: AnnData) -> None:
     from anndata import AnnData as Table
 

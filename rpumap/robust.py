@@ -156,12 +156,13 @@ def robustify(
     check_numbers(above_zero=True, eps=eps)
     bound, n_bounded = BOUNDS[bound_method], BOUNDED_CELLS[bound_method]
     draw = generator_for(model, random_state)
+    scale = torch.as_tensor(model.embedding_, device=draw.device).std(dim=0)
 
     def price(step: int, encoder: nn.Sequential, x: Tensor, places: Tensor) -> Tensor:
         radius = eps * min(1.0, (step + 1) / (WARM_UP * n_steps))
         cells = torch.randint(len(x), (n_bounded,), generator=draw, device=x.device)
         lower, upper = bound(encoder, x[cells], radius, norm)
-        return strength * bound_loss(lower, upper, places.std(dim=0), penalty)
+        return strength * bound_loss(lower, upper, scale, penalty)
 
     return fine_tune(
         model,

@@ -22,13 +22,13 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import nn
 
-from rpumap.estimator import ParametricUMAP
+from rpumap.estimator import ParametricUMAP, dense
+from rpumap.preprocessing import LIBRARY_SIZE
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike
 
-LIBRARY_SIZE = "library_size"  # the column of obs that rpumap.Preprocessor reads
 BATCH_MEGABYTES = 64
 Counts = TypeVar("Counts")
 
@@ -232,8 +232,7 @@ def _jacobians(model: ParametricUMAP, X: ArrayLike) -> Iterator[np.ndarray]:
     bytes_per_cell = 2 * 8 * model.embedding_.shape[1] * widest
     n_rows = max(1, int(BATCH_MEGABYTES * 1e6 / bytes_per_cell))
     for start in range(0, X.shape[0], n_rows):
-        rows = X[start : start + n_rows]
-        rows = np.ascontiguousarray(rows.toarray() if issparse(rows) else rows)
+        rows = dense(X[start : start + n_rows])
         yield _closed_form(encoder, torch.as_tensor(rows).double()).numpy()
 
 
