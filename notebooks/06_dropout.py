@@ -255,7 +255,8 @@ def measure_all(model):
 by_ratio = measure_all(base).groupby(level=0)
 intact, after = measure(base, X_new), by_ratio.mean()
 print(f"accuracy without loss: {intact['accuracy']:.3f}")
-assert (intact["accuracy"] - after["accuracy"] > 1 - after["correlation"]).all()
+fall = (intact["accuracy"] - after["accuracy"]) / (1 - after["correlation"])
+assert fall.loc[0.3:].min() > 2
 by_ratio.agg(["mean", "std"]).rename_axis("ratio").round(3)
 
 # %% mystnb={"image": {"alt": "Four maps of the held-out cells coloured by type, at dropout ratios 0, 0.3, 0.5 and 0.8. Branches are sharp at 0 and blur with the ratio; at 0.8 neighbouring types overlap."}, "figure": {"caption": "Held-out cells placed by the base model after a loss of counts; grey: the reference. A few cells lie outside the frame at the higher ratios. Counterpart of figure 4C.", "name": "fig-dropout-maps"}}
@@ -264,7 +265,7 @@ least, most = base.embedding_.min(axis=0) - 2, base.embedding_.max(axis=0) + 2
 for ax, ratio in zip(axes.flat, (0, 0.3, 0.5, 0.8), strict=True):
     Z = base.transform(X_lost[ratio, 0] if ratio else X_new)
     ax.scatter(*base.embedding_.T, s=2, color=INK, alpha=0.15, linewidths=0)
-    for kind, color in zip(np.unique(labels), COLORS, strict=True):
+    for kind, color in zip(adata.obs["clusters"].cat.categories, COLORS, strict=True):
         ax.scatter(*Z[labels_new == kind].T, s=6, color=color, label=kind, linewidths=0)
     ax.set(title=f"ratio {ratio}, {source}", xticks=[], yticks=[])
 ax.set(xlim=(least[0], most[0]), ylim=(least[1], most[1]))
@@ -272,7 +273,8 @@ legend = ax.get_legend_handles_labels()
 legend = fig.legend(*legend, loc="outside lower center", ncols=3, markerscale=2.5)
 
 # %% [markdown]
-# The correlation stays high for long. The accuracy falls from the start, and much faster.
+# The correlation stays high for long. The accuracy hardly changes at a ratio of 0.1; from 0.3 on it falls more than
+# twice as fast as the correlation.
 # This is what the paper describes: "a severe loss of resolution while cell types remained
 # qualitatively separated". The correlation is dominated by the large distances between branches, and
 # a label depends on the small ones.
@@ -440,10 +442,10 @@ assert price["correlation with base"].min() > 0.98
 price.round(3)
 
 # %% [markdown]
-# The reference map stays what it was, in both, and neither loses more than 0.02 of trustworthiness. The new
-# model has been trained on the very kind of noise that it is tested on, though with other draws and other
-# cells. The robust model's ball of z-scores knows nothing about counts, which makes its result the more
-# remarkable.
+# The reference map stays what it was, in both, and neither loses more than 0.02 of trustworthiness. Intact cells that
+# were held out are named no worse, even a little better. The new model has been trained on the very kind of noise that
+# it is tested on, though with other draws and other cells. The robust model's ball of z-scores knows
+# nothing about counts, which makes its result the more remarkable.
 #
 # ## What can go wrong
 #
@@ -474,15 +476,17 @@ thinned.round(3)
 # %% [markdown]
 # With as many molecules, thinning is much milder than zeroing, as {eq}`eq-dropout-variance` says. With as many
 # entries it is about as harsh, for then hardly any molecules are left. Two papers that both write "80% dropout" may
-# mean either. The model that was trained on zeroing still beats `base`. But look at `robust` in the same rows: a
-# lead on the loss that one has trained on need not carry over to another.
+# mean either. The model that was trained on zeroing still beats `base`. But look at `robust` in the same rows: on the
+# real cells it comes closer to that model than on zeroed entries. A lead on the loss that one has trained on need not
+# carry over to another.
 #
 # **Real zeros.** A gene that is off is no dropout, and most zeros are what counting few molecules
 # predicts {cite:p}`svensson2020zero`. Neither kind of loss makes zeros into counts, and nothing here
 # can tell you which zeros of your data are which.
 #
 # **One network.** The spread in the tables is over losses, for one network. Networks differ as well: here is
-# `base`, as network 0, beside the ones that we trained above on complete data, from other seeds and with fewer steps.
+# `base`, as network 0, beside the ones that we trained above on complete data, from other seeds and by default with
+# fewer steps.
 
 # %%
 networks = pd.Series(networks)
@@ -545,8 +549,8 @@ report(row(*entries) for entries in rows)
 
 # %% [markdown]
 # Read the second row against its baseline: it asks more than the first, since the poor data must find the
-# map by themselves. The first depends on what one calls high, and the third tells what it hides. "Especially" in the fifth
-# would be right only if both of its conditions held.
+# map by themselves. The first depends on what one calls high: the weakest network on the real cells is at about 0.9.
+# The third tells what it hides. "Especially" in the fifth would be right only if both of its conditions held.
 #
 # ## Take-aways
 #
@@ -602,9 +606,9 @@ report(row(*entries) for entries in rows)
 #         lower, upper = rpumap.certify(model, X_new, eps=0.2)
 #         print((upper - lower).mean())
 #
-# Look at the correlation at 0.8 and at the certified widths. Nothing in the second training holds the boxes
-# small, so they may grow again while the correlation rises: resistance to one noise is no certificate
-# for another.
+# The correlation at 0.8 is above that of each alone. But nothing in the second training holds the boxes small: they grow
+# to about one and a half times the width that they have in `robust`, on the real cells and on the stand-in. Resistance
+# to one noise is no certificate for another.
 # ```
 #
 # ## In practice

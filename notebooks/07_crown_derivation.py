@@ -577,7 +577,7 @@ for name in types.value_counts().index[:6]:
     members = np.flatnonzero(types == name)
     off_middle = np.linalg.norm(Z[members] - np.median(Z[members], axis=0), axis=1)
     chosen.append(members[off_middle.argmin()])
-eps, last = 0.01, chosen[-1]
+eps, last = 0.03, chosen[-1]
 looks = ((COLORS[1], ":"), (COLORS[0], "--"), (COLORS[5], "-"))
 fig, (top, zoom) = plt.subplots(2, 1, figsize=(5.6, 8.6), height_ratios=(1.1, 1))
 top.scatter(*Z.T, s=3, color=INK, alpha=0.25, linewidths=0)

@@ -22,7 +22,7 @@
 # ## What you will do
 #
 # - Take one gradient step on a bound by hand, and see the box shrink by the predicted amount.
-# - Watch an area being "minimised" by a box that stays three units long.
+# - See an area being "minimised" by a box that stays three units long.
 # - Write robust training in one short function, on top of the training loop of
 #   [chapter 3](03_training).
 # - Measure on cells what it buys and what it costs, and try to break what it promises.
@@ -63,6 +63,7 @@ from rpumap.bounds import crown, crown_ibp
 from rpumap.certificates import labels_are_certain
 from rpumap.metrics import knn_accuracy, trustworthiness
 from rpumap.plotting import COLORS, INK, use_style
+from rpumap.scorecard import Claim, report, verdict
 
 use_style()
 STEPS = 75  # of each run in the sweep; 500, as in the package, takes minutes
@@ -178,20 +179,10 @@ def descend(penalty, n_steps=600, rate=0.01):
 paths = {"area": descend("area"), "width": descend("width", 1200)}
 assert np.allclose(paths["area"][:2], [[5, 4], [5 - 0.01 * 4, 4 - 0.01 * 5]])
 assert np.allclose(paths["area"][-1], [3, 0], atol=0.03) and not paths["width"][-1].any()
-
-# %% mystnb={"image": {"alt": "Two paths of descent from the point (5, 4), over grey contours of equal area. The one for the area bends and ends on the horizontal axis at 3. The one for the width runs down the diagonal to (1, 0) and on to the origin."}, "figure": {"caption": "Gradient descent on the two widths of a box of 5 by 4. Grey: boxes of equal area. Under the area the descent ends at a flat box that is 3 long.", "name": "fig-robust-descent"}}
-fig, ax = plt.subplots(figsize=(4.4, 4.4))
-grid = np.linspace(0.01, 5.5, 200)
-areas = ax.contour(grid, grid, np.outer(grid, grid), levels=[1, 4, 9, 16], colors=INK, alpha=0.5)
-ax.clabel(areas, fmt="area %d", fontsize=8)
-for (name, path), color, style in zip(paths.items(), (COLORS[5], COLORS[0]), "-:", strict=True):
-    ax.plot(*path.T, style, color=color, linewidth=2.5, label=f"descent on the {name}")
-    ax.plot(*path[-1], "s", color=color, markersize=8, clip_on=False)
-ax.set(xlabel="width along dimension 1", ylabel="width along dimension 2", aspect="equal")
-legend = ax.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=9)
+print({name: path[-1].round(1).tolist() for name, path in paths.items()})
 
 # %% [markdown]
-# In {numref}`fig-robust-descent` the widths are free. Those of a network hang together, so whether flat
+# The last widths are printed: 3 by 0 under the area, nothing under the width. Here the widths are free. Those of a network hang together, so whether flat
 # boxes arise in practice is a question for measurement, below. First the units: a map three
 # times as large, with boxes to match, must cost the same. And our function should be the package's.
 
@@ -213,11 +204,14 @@ for penalty in ("width", "area"):
 # - *Cheap bounds while training.* CROWN-IBP instead of CROWN, for 128 random cells a step. A loose upper bound of a
 #   width will do to push it down. What we report later are CROWN's bounds.
 # - *Warm-up.* $\epsilon$ grows from 0 to its value over the first quarter of the steps,
-#   as in training with intervals {cite:p}`gowal2018ibp`.
+#   as in training with intervals {cite:p}`gowal2018ibp`. The bounds of an ordinary network are
+#   so wide that their price would outweigh the rest of the loss.
+#
+# And a *small learning rate*, 0.003 against 0.01 for `base`: the map is finished, and should stay.
 
 
 # %%
-def robust_training(base, X, eps=0.2, strength=0.2, penalty="width", stay=10.0):
+def robust_training(base, X, eps=0.2, strength=0.3, penalty="width", stay=10.0):
     encoder, x = copy.deepcopy(base.encoder_), torch.as_tensor(X)
     target = torch.as_tensor(base.embedding_)  # z of eq. 7
     scale = target.std(0)
@@ -233,7 +227,7 @@ def robust_training(base, X, eps=0.2, strength=0.2, penalty="width", stay=10.0):
         return {"bound": strength * bound, "reconstruction": stay * moved}
 
     a, b = rpumap.loss.fit_ab(base.spread, base.min_dist)
-    options = {"n_steps": STEPS, "generator": seed, "penalty": penalties}
+    options = {"n_steps": STEPS, "learning_rate": 3e-3, "generator": seed, "penalty": penalties}
     robust = copy.copy(base)
     robust.history_ = rpumap.training.train(encoder, x, base.graph_, a=a, b=b, **options)
     robust.encoder_ = encoder
@@ -262,18 +256,8 @@ base = rpumap.ParametricUMAP(random_state=0).fit(X)
 models = {"base": base, "robust": rpumap.robustify(base, X, eps=0.2)}
 
 # %% [markdown]
-# Why the warm-up? Look at the terms of the loss at the first step, if $\epsilon$ were 0.2 from the start.
-
-# %%
-with torch.no_grad():
-    ends = crown_ibp(base.encoder_, torch.as_tensor(X[:128]), 0.2)
-    price = 0.2 * bound_loss(*ends, torch.as_tensor(base.embedding_.std(0))).item()
-print(f"UMAP loss {base.history_['loss'][-1]:.2f}, bound loss {price:.1f} at eps 0.2")
-assert price > 5 * base.history_["loss"][-1]
-
-# %% [markdown]
-# The bound loss would drown out everything else. Now the result. Trustworthiness and accuracy
-# are those of the reference (trustworthiness of every second cell, to save time; accuracy with each cell left out of its own vote).
+# Now the result. Trustworthiness and accuracy
+# are those of the reference (trustworthiness of every third cell, to save time; accuracy with each cell left out of its own vote).
 # The boxes are those of the new cells.
 
 
@@ -286,7 +270,7 @@ def scores(model):
     return {
         "width": widths.mean(),
         "shape": widths[0] / widths[1],
-        "trustworthiness": trustworthiness(X[::2], Z[::2]),
+        "trustworthiness": trustworthiness(X[::3], Z[::3]),
         "accuracy": knn_accuracy(Z, labels),
         "correlation": same.min(),
     }
@@ -296,10 +280,10 @@ table = pd.DataFrame({name: scores(model) for name, model in models.items()})
 shrunk = table.loc["width", "base"] / table.loc["width", "robust"]
 extent = np.ptp(base.embedding_, axis=0)
 print(f"{source}: boxes {shrunk:.1f} times narrower; map {extent[0]:.1f} by {extent[1]:.1f}")
-assert shrunk > 5 and table.loc["width", "base"] > extent.mean() > table.loc["width", "robust"]
+assert shrunk > 4 and table.loc["width", "base"] > extent.mean() > table.loc["width", "robust"]
 lost = table["base"] - table["robust"]
 assert lost["trustworthiness"] < 0.015 and lost["accuracy"] < 0.01
-assert table.loc["correlation", "robust"] > 0.99
+assert table.loc["correlation", "robust"] > 0.98
 table.round(3)
 
 # %% [markdown]
@@ -330,13 +314,12 @@ rows.astype(float).round(3)
 
 # %% [markdown]
 # `overlap` is the share of pairs of new cells, of two *different types*, whose boxes meet. At $\epsilon = 0.2$ all or
-# nearly all boxes of the base model lie over each other; after robust training a minority of the pairs meets. So
-# the statement in the paper's caption holds here, and has a number. It cannot fall to zero everywhere: some types are
+# nearly all boxes of the base model lie over each other; after robust training a minority of the pairs meets. It cannot fall to zero everywhere: some types are
 # neighbours on the map, and their cells mix at any $\epsilon$.
 
-# %% mystnb={"image": {"alt": "Two maps of the same shape in grey. On the base map thirty large rectangles cover much of it and overlap; on the robust map the rectangles around the same cells are small and mostly apart."}, "figure": {"caption": "Certified boxes of the same 30 new cells, coloured by cell type, at $\\epsilon = 0.05$, before (left) and after robust training (right).", "name": "fig-robust-boxes"}}
+# %% mystnb={"image": {"alt": "Two maps of the same shape in grey. On the base map thirty rectangles, many of which overlap; on the robust map the rectangles around the same cells are smaller, and fewer overlap."}, "figure": {"caption": "Certified boxes of the same 30 new cells, coloured by cell type, at $\\epsilon = 0.05$, before (left) and after robust training (right).", "name": "fig-robust-boxes"}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 5.4), sharex=True, sharey=True)
-_, codes = np.unique(labels_new, return_inverse=True)
+codes = adata.obs["clusters"].cat.codes.to_numpy()[new]
 for ax, (name, model) in zip(axes, models.items(), strict=True):
     ax.scatter(*model.embedding_.T, s=3, color=INK, alpha=0.25, linewidths=0)
     for low, high, code in list(zip(*boxes[name, 0.05], codes, strict=True))[:30]:
@@ -356,8 +339,8 @@ text = axes[0].set(ylabel="dimension 2", xticks=[], yticks=[])
 
 # %%
 knobs = {
-    "width": [{"strength": s} for s in (0.02, 0.2, 0.6)],
-    "area": [{"strength": s, "penalty": "area"} for s in (0.002, 0.02, 0.2)],
+    "width": [{"strength": s} for s in (0.02, 0.3, 1.0)],
+    "area": [{"strength": s, "penalty": "area"} for s in (0.002, 0.05, 0.2)],
     "eps": [{"eps": 0.1}],
     "stay": [{"stay": 0.0}],
 }
@@ -367,27 +350,24 @@ for knob, settings in knobs.items():
         model = robust_training(base, X, **options)
         size = model.embedding_.std(0).mean() / base.embedding_.std(0).mean()
         sweep[knob, next(iter(options.values()))] = {"size": size, **scores(model)}
-sweep["eps", 0.2] = sweep["width", 0.2]
+sweep["eps", 0.2] = sweep["width", 0.3]
 sweep = pd.DataFrame(sweep).T.rename_axis(["knob", "value"])
-package, ours = scores(rpumap.robustify(base, X, n_steps=STEPS)), sweep.loc[("width", 0.2)]
+package, ours = scores(rpumap.robustify(base, X, n_steps=STEPS)), sweep.loc[("width", 0.3)]
 assert abs(np.log(ours["width"] / package["width"])) < np.log(1.2)
 assert abs(ours["trustworthiness"] - package["trustworthiness"]) < 0.005
 sweep[["size", "width", "shape", "trustworthiness", "accuracy"]].round(3)
 
-# %% mystnb={"image": {"alt": "Two panels over certified width on a logarithmic axis. Above, trustworthiness falls from the base model on the right to narrower boxes on the left, along three lines for width, area and eps that lie close together; the star of the longer training lies above them. Below, the accuracy over the same axis, which depends less on the width."}, "figure": {"caption": "Quality against certified width, for short trainings. Left is more robust, up is better. Along a line the knob in the legend is turned. Star: `robust`, from the package's full training.", "name": "fig-robust-tradeoff"}}
-fig, axes = plt.subplots(2, 1, figsize=(5.6, 6.4), sharex=True)
+# %% mystnb={"image": {"alt": "Trustworthiness over certified width on a logarithmic axis. Along three lines for width, area and eps, which lie close together, it falls towards narrower boxes on the left. The base model stands far to the right, and the star of the longer training above the lines."}, "figure": {"caption": "Trustworthiness against certified width, for short trainings. Left is more robust, up is better. Along a line the knob in the legend is turned. Star: `robust`, from the package's full training.", "name": "fig-robust-tradeoff"}}
+fig, ax = plt.subplots(figsize=(5.6, 4))
 looks = {"width": (COLORS[0], "o-"), "area": (COLORS[5], "s--"), "eps": (COLORS[2], "^:")}
-names = ("$\\lambda$, width penalty", "$\\lambda$, area penalty", "training $\\epsilon$")
-for ax, score in zip(axes, ("trustworthiness", "accuracy"), strict=True):
-    for name, (knob, (color, style)) in zip(names, looks.items(), strict=True):
-        ax.plot("width", score, style, data=sweep.loc[knob], color=color, label=name)
-    for name, marker, size in (("base", "D", 7), ("robust", "*", 13)):
-        ax.plot(*table.loc[["width", score], name], marker, color=INK, ms=size, label=name)
-    ticks = (5, 10, 20, 50, 100)
-    ax.set(xscale="log", ylabel=score, xticks=ticks, xticklabels=ticks)
-axes[0].set_title(source)
-axes[1].set_xlabel("mean certified width, $\\epsilon = 0.2$")
-legend = axes[0].legend(fontsize=9)
+for knob, (color, style) in looks.items():
+    ax.plot("width", "trustworthiness", style, data=sweep.loc[knob], color=color, label=knob)
+for name, marker, size in (("base", "D", 7), ("robust", "*", 13)):
+    ax.plot(*table.loc[["width", "trustworthiness"], name], marker, color=INK, ms=size, label=name)
+ax.set(xscale="log", xlabel="mean certified width, $\\epsilon = 0.2$", ylabel="trustworthiness")
+ax.set_xticks([4, 6, 10, 15, 25], [4, 6, 10, 15, 25])
+ax.minorticks_off()
+legend = ax.legend(title=source, fontsize=9)
 
 # %% [markdown]
 # Narrower boxes cost trustworthiness, whichever knob is turned all the way. Which penalty is better? Compare at
@@ -395,7 +375,7 @@ legend = axes[0].legend(fontsize=9)
 # those of the area penalty's middle run.
 
 # %%
-by_width, rival = sweep.loc["width"].sort_values("width"), sweep.loc[("area", 0.02)]
+by_width, rival = sweep.loc["width"].sort_values("width"), sweep.loc[("area", 0.05)]
 known = np.log(by_width["width"]), by_width["trustworthiness"]
 alike = np.interp(np.log(rival["width"]), *known)
 print(f"trustworthiness at equal width: {rival['trustworthiness']:.3f} area, {alike:.3f} width")
@@ -410,7 +390,7 @@ assert sweep.loc[("stay", 0.0), "size"] < sweep.loc["width", "size"].min()
 
 # %% [markdown]
 # The two penalties are a tie here, within 0.01, and the shapes of their boxes agree within a factor of 1.5: the flattening
-# of {numref}`fig-robust-descent` did not happen. The widths of a network share almost all of their weights, and cannot be
+# that a free box shows did not happen. The widths of a network share almost all of their weights, and cannot be
 # traded against each other so freely. The package prefers widths because they cannot fail in that
 # way, not because areas do.
 #
@@ -499,7 +479,7 @@ assert result.loc[("base", 0.05), "open"] > 1.5 * result.loc[("robust", 0.05), "
 assert result.loc[("robust", 0.2), "changed"] > 0.5
 result.round(3)
 
-# %% mystnb={"image": {"alt": "Stacked bars for five values of eps, base on the left, robust on the right. For both, the certain share falls and the changed share rises with eps. In the base model nearly nothing is certain from 0.05 on; in the robust model some labels still are at 0.2. The open share in between is much smaller for the robust model at 0.05, and larger at 0.2."}, "figure": {"caption": "What is known of the labels of the new cells: certified, changed by the attack, or neither.", "name": "fig-robust-labels"}}
+# %% mystnb={"image": {"alt": "Stacked bars for five values of eps, base on the left, robust on the right. For both, the certain share falls and the changed share rises with eps. In the base model nearly nothing is certain from 0.1 on; in the robust model some labels still are at 0.1. The open share in between is much smaller for the robust model at 0.05, and larger at 0.2."}, "figure": {"caption": "What is known of the labels of the new cells: certified, changed by the attack, or neither.", "name": "fig-robust-labels"}}
 fig, axes = plt.subplots(1, 2, figsize=(6.6, 3.8), sharey=True)
 for ax, name in zip(axes, models, strict=True):
     bars = result.loc[name, ["certain", "open", "changed"]]
@@ -510,7 +490,7 @@ legend = fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center",
 # %% [markdown]
 # In {numref}`fig-robust-labels` the certificate and the attack close in on the truth from two sides: the label of a
 # cell cannot change, or an example shows that it can. What is `open` is the gap between the two. At $\epsilon = 0.05$ the
-# base model leaves many more cells open than the robust one. For larger $\epsilon$ its gap closes again, for a sad
+# base model leaves many more cells open than the robust one. At 0.2 its gap has closed again, for a sad
 # reason: the attack changes most labels.
 #
 # At $\epsilon = 0.2$ most labels of the robust map can be changed too, and few are certain. An adversary who may
@@ -529,10 +509,10 @@ legend = fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center",
 # furthest of ten trials), under the attack, and at most, as the certificate says?
 
 # %%
-gain = (reach.loc["base"] / reach.loc["robust"]).round(1)
+gain = reach.loc["base"] / reach.loc["robust"]
 columns = {"base": reach.loc["base"], "robust": reach.loc["robust"], "base / robust": gain}
 assert (gain > 1).all(axis=None)
-assert gain.loc[0.2, "certificate"] > 3 * gain.loc[0.2, ["random noise", "attack"]].max()
+assert gain.loc[0.2, "certificate"] > 2.5 * gain.loc[0.2, ["random noise", "attack"]].max()
 pd.concat(columns).loc[(slice(None), [0.02, 0.2]), :].round(2)
 
 # %% [markdown]
@@ -541,6 +521,25 @@ pd.concat(columns).loc[(slice(None), [0.02, 0.2]), :].round(2)
 # most of the base model's box was slack in the proof, and that robust training mainly makes a network on which the proof is
 # tight. That is worth having, for a bound that is close to the attack can be used. It is not a protection against noise by the same factor. And random
 # noise, which knows nothing about the network, moves cells far less than the attack in either model.
+#
+# **The plain model is not one model.** How narrow the boxes become is one half of a comparison. How
+# wide they were is the other, and it depends on how the plain model was trained. Train it anew with the paper's
+# learning rate of 0.001 instead of our 0.01, all else being equal.
+
+# %%
+slow = rpumap.ParametricUMAP(learning_rate=1e-3, random_state=0).fit(X)
+columns = {"rate 0.001": scores(slow), "rate 0.01 (base)": table["base"], "robust": table["robust"]}
+rates = pd.DataFrame(columns).drop(["shape", "correlation"])
+rates.loc["width / robust"] = rates.loc["width"] / table.loc["width", "robust"]
+assert rates.loc["width", "rate 0.001"] > 1.5 * table.loc["width", "base"]
+assert abs(rates["rate 0.001"] - table["base"])["trustworthiness"] < 0.015
+rates.round(3)
+
+# %% [markdown]
+# Two plain maps of about the same trustworthiness, and the boxes of one are much wider. So a good part of the factor by
+# which "regularisation shrinks the boxes" can be the plain training's own fault. The paper reports neither
+# widths nor how the training changes them. (`robust` started from `base`, not from the other.) Report both widths, say how the plain model was trained, and do not
+# quote a factor alone.
 #
 # **The ball is not what you think.** $\epsilon = 0.2$ is small for one gene. But 300 genes at once reach a corner
 # that is $0.2 \sqrt{300}$ away from the centre. How does that compare with the distance between cells?
@@ -564,12 +563,41 @@ assert np.median(distance) > 2 * 0.2 * 300**0.5 and np.median(largest_change) > 
 # **Small boxes on a small map.** Look at the size of the map and the correlations whenever you change the loss or the weight of the
 # reconstruction (`stay` above, `reconstruction` in the package). A width without the size of the map means nothing.
 #
+# ## The paper's sentences
+#
+# Two sentences of the paper can be judged here. The rules:
+#
+# - *"Significant intersections that can be reduced"* (Fig. 5A), at $\epsilon = 0.2$: of pairs of cells of different types, more
+#   than half have boxes that meet in the base model, and after robust training less than half as many do.
+# - *The reconstruction keeps "the shape of the embedding"* (section 2.4): the correlation with the base map is above
+#   0.95 in both coordinates, and trustworthiness and accuracy fall by less than 0.01 each. Beside it stands the short run
+#   that had no reconstruction.
+
+# %%
+about, meet = (adata.uns["source"], source == "real cells"), rows["overlap"].loc[0.2]
+stayed, adrift = table.loc["correlation", "robust"], sweep.loc[("stay", 0.0), "correlation"]
+kept = stayed > 0.95, (lost[["trustworthiness", "accuracy"]] < 0.01).all()
+less = meet["base"] > 0.5, meet["robust"] < meet["base"] / 2
+report([
+    Claim("Certified boxes intersect; regularisation reduces this", "5A",
+          "pairs of unlike cells that meet, eps 0.2", meet["robust"], *about, verdict(*less),
+          baseline="base model", baseline_value=meet["base"]),
+    Claim("Reconstruction keeps the shape of the embedding", "2.4",
+          "correlation with the base map", stayed, *about, verdict(*kept),
+          baseline="without reconstruction", baseline_value=adrift),
+])  # fmt: skip
+
+# %% [markdown]
+# One model of each kind, so there is no spread. The first verdict is about one $\epsilon$: at small ones the boxes hardly meet
+# in either model, as the table of overlaps shows.
+#
 # ## Take-aways
 #
 # - Bounds are differentiable, so training can shrink them. Boxes also shrink with the map, hence the
 #   reconstruction loss.
-# - Robust training made the boxes at $\epsilon = 0.2$ many times narrower, at a small price in trustworthiness
+# - Robust training made the boxes at $\epsilon = 0.2$ several times narrower, at a small price in trustworthiness
 #   and little or none in accuracy. Short runs pay more.
+# - How wide they are in a plain model depends on its training, for one thing on the learning rate.
 # - Area and width lie on nearly the same curve here. More steps move the curve.
 # - A certificate can be turned into a statement about a label. An attack tells how much it leaves open.
 # - Most of the gain is a tighter proof, some is a steadier map.
@@ -640,7 +668,7 @@ assert np.median(distance) > 2 * 0.2 * 300**0.5 and np.median(largest_change) > 
 #
 # - `robust = rpumap.robustify(model, X, eps=0.2)` returns a new model; the old one stays. `robust.history_` holds
 #   the two additional terms.
-# - Report before and after: width with $\epsilon$, norm and method, trustworthiness, accuracy, correlation of the maps.
+# - Report how the model was trained and, before and after: width with $\epsilon$, norm and method, trustworthiness, accuracy, correlation of the maps.
 # - Raise `strength` until a score that you care about starts to fall, then go back one step. Give it time before you
 #   turn other knobs (`n_steps`).
 # - Judge with {func}`rpumap.certify`, which uses CROWN and allows for rounding, on cells held out of training.

@@ -65,14 +65,14 @@ from sklearn.neighbors import KNeighborsClassifier
 import rpumap
 from rpumap import plotting
 from rpumap.certificates import dropout_box
-from rpumap.sensitivity import drop_counts, perturb
+from rpumap.scorecard import Claim, report, verdict
+from rpumap.sensitivity import perturb
 
 plotting.use_style()
 
 # %% [markdown]
 # `spearmanr` correlates ranks, and the classifier will vote on cell types. `dropout_box` turns lost
-# counts into a box of z-scores. `perturb` adds noise to chosen genes, `drop_counts` sets counts to
-# zero.
+# counts into a box of z-scores. `perturb` adds noise to chosen genes.
 #
 # ## A small network by hand
 #
@@ -214,7 +214,7 @@ for name, Z in places.items():
     rows[name] = spread(Z), accuracy, np.median(upper - lower) / spread(Z)
 columns = ["spread", "15-NN accuracy", "box width / spread"]
 table = pd.DataFrame(rows, index=columns).T
-assert table.loc["robust", columns[2]] < table.loc["base", columns[2]] / 5
+assert table.loc["robust", columns[2]] < table.loc["base", columns[2]] / 4
 table.round(3)
 
 # %% [markdown]
@@ -233,8 +233,7 @@ for (name, g), style in zip(impacts.items(), ("-", "--"), strict=True):
     ax.stairs(*np.histogram(g, bins), linestyle=style, linewidth=2, label=name)
 ax.set(xlabel="gene impact (map units per standard deviation)", ylabel="genes")
 ax.set_title(f"Gene impact ({source})")
-ax.legend()
-plt.show()
+legend = ax.legend()
 
 # %%
 near_zero, rows = np.median(impacts["base"]) / 2, {}
@@ -242,22 +241,19 @@ for name, g in impacts.items():
     height, _ = np.histogram(g, bins)
     rows[name] = {"mean": g.mean(), "sd": g.std(), "sd / mean": g.std() / g.mean()}
     rows[name] |= {"peak at": bins[height.argmax()], "peak height": height.max()}
-    rows[name] |= {"near zero": (g < near_zero).mean()}
-    rows[name] |= {"top 10": np.sort(g)[-10:].sum() / g.sum()}
+    rows[name] |= {"near zero": (g < near_zero).mean(), "top 10": np.sort(g)[-10:].sum() / g.sum()}
 summary = pd.DataFrame(rows).T
 b, r = summary.loc["base"], summary.loc["robust"]
-assert (r < b)[["mean", "peak at"]].all()
-assert (r > b)[["sd", "sd / mean", "near zero", "top 10"]].all()
-print("peak taller, as in the paper:", bool(r["peak height"] > b["peak height"]))
+assert (r < b)[["mean", "peak at"]].all() and (r > b)[["near zero", "top 10"]].all()
+assert r["sd"] > 0.9 * b["sd"] and r["sd / mean"] > 1.3 * b["sd / mean"]
 summary.round(3)
 
 # %% [markdown]
 # "Near zero" is the share of genes below half the base model's median, "top 10" what the ten
 # strongest hold of the total. The mean falls, and the peak moves towards zero, as the paper
-# says. Whether it is also taller depends on the cells and on the seed, so the line above the
-# table reports it. But the standard deviation does not shrink. It grows, and relative to the mean
-# all the more. So this half of figure 5B does not hold here: robust training does not turn
-# down all genes alike. It silences many and spares some.
+# says. How much taller it gets, if at all, differs from seed to seed. But the standard deviation does not
+# shrink: it stays about the same, or grows. Relative to the mean it clearly grows. So
+# robust training does not turn down all genes alike. It silences many and spares some.
 #
 # Why? Look at one patch, where $z = Jx + c$. If every gene may change by $\epsilon$, coordinate $j$
 # can change by
@@ -289,7 +285,8 @@ assert ties["robust"] > ties["base"] > 0
 by_gene.sort_values("base", ascending=False).head(10).round(3)
 
 # %% [markdown]
-# The columns `base` and `robust` are shares of the total. No gene rules either map. And the rank
+# The columns `base` and `robust` are shares of the total. No gene rules either map, and a gene may
+# lead on the one and be turned down on the other. And the rank
 # correlations are what the argument predicts: impact on the base map has only a loose tie to the
 # clusters, since that map also listens to genes that tell them nothing. On the robust map the
 # tie is stronger.
@@ -312,7 +309,7 @@ top = int(impacts["base"].argmax())
 controls = np.random.default_rng(0).choice(np.setdiff1d(np.arange(300), top), N_DRAWS)
 print(f"z-scores of {genes[top]}: {X[:, top].min():.1f} to {X[:, top].max():.1f}")
 
-# %% mystnb={"image": {"alt": "Two rows of three maps, base above and robust below: undisturbed, with noise in the gene of highest impact, and with noise in all genes. In the middle some groups are smeared out while others stay, on the right no group is left."}, "figure": {"caption": "The two maps undisturbed (left), with noise in the gene of highest impact on the base map (middle), and in all genes (right). All panels of a row have one scale; cells thrown outside it are not shown. Counterpart of the paper's figure 5D.", "name": "fig-impact-perturbed"}}
+# %% mystnb={"image": {"alt": "Two rows of three maps, base above and robust below: undisturbed, with noise in the gene of highest impact, and with noise in all genes. In the middle some groups of the base map are smeared out while others stay, on the right no group is left."}, "figure": {"caption": "The two maps undisturbed (left), with noise in the gene of highest impact on the base map (middle), and in all genes (right). All panels of a row have one scale; cells thrown outside it are not shown. Counterpart of the paper's figure 5D.", "name": "fig-impact-perturbed"}}
 inputs = {
     "undisturbed": X,
     f"{genes[top]}, sd {STRONG:g}": perturb(X, STRONG, top, random_state=0),
@@ -330,25 +327,24 @@ for row, (name, Z) in zip(axes, places.items(), strict=True):
 for color, name in zip(plotting.COLORS, labels.cat.categories, strict=False):
     ax.plot([], [], "o", color=color, label=name)
 fig.legend(loc="outside lower center", ncols=4, fontsize=8)
-fig.suptitle(f"Noise in one gene and in all ({source})", fontsize=11)
-plt.show()
+title = fig.suptitle(f"Noise in one gene and in all ({source})", fontsize=11)
 
 # %% [markdown]
-# Numbers: how far cells move (in spreads of the map), how often their 15 nearest neighbours on the
-# *undisturbed* map still vote for their own type, and the correlation of the coordinates with the
-# undisturbed ones. "Own top" is the gene of highest impact on the very map that is tested.
+# Numbers: how far cells move (in spreads of the map), and how often their 15 nearest neighbours on the
+# *undisturbed* map still vote for their own type. "Own top" is the gene of highest impact on the very map that is tested.
 
 
 # %%
 def compare(name, cells):
     Z, moved = places[name], models[name].transform(cells)
     voters = KNeighborsClassifier(15).fit(Z, labels)
-    kept = [np.corrcoef(old, new)[0, 1] for old, new in zip(Z.T, moved.T, strict=True)]
     return {
         "moved": np.linalg.norm(moved - Z, axis=1).mean() / spread(Z),
         "accuracy": voters.score(moved, labels),
-        "correlation": np.mean(kept),
     }
+
+
+draws = {}
 
 
 def under_noise(name):
@@ -362,17 +358,20 @@ def under_noise(name):
     means = {"undisturbed": compare(name, X)}
     for kind, (scale, chosen) in kinds.items():
         noisy = [perturb(X, scale, g, seed) for seed, g in enumerate(chosen)]
-        means[kind] = pd.DataFrame([compare(name, cells) for cells in noisy]).mean()
+        draws[name, kind] = pd.DataFrame([compare(name, cells) for cells in noisy])
+        means[kind] = draws[name, kind].mean()
     return pd.DataFrame(means).T
 
 
 noise = {name: under_noise(name) for name in models}
-for scores in noise.values():
-    kept = scores["accuracy"] / scores.loc["undisturbed", "accuracy"]
-    assert kept["all, strong"] < 0.5 < 0.75 < kept["top of base"]
+left = {name: s["accuracy"] / s.loc["undisturbed", "accuracy"] for name, s in noise.items()}
+for name, scores in noise.items():
+    assert left[name]["all, strong"] < 0.5 < 0.6 < left[name]["top of base"]
     assert scores.loc["own top", "moved"] > 2 * scores.loc["random gene", "moved"]
 gain = noise["robust"]["moved"] / noise["base"]["moved"]
-assert gain["all, mild"] < 0.85 < gain["own top"]
+heard = (impacts["robust"] / impacts["base"])[top]
+print(f"robust over base: impact of {genes[top]} {heard:.2f}, moved {gain['top of base']:.2f}")
+assert gain["all, mild"] < 0.9 < gain["own top"] and abs(heard - gain["top of base"]) < 0.2
 pd.concat(noise, axis=1).swaplevel(axis=1).sort_index(axis=1).round(2)
 
 # %% [markdown]
@@ -381,9 +380,18 @@ pd.concat(noise, axis=1).swaplevel(axis=1).sort_index(axis=1).round(2)
 # right gene: its noise does more than twice as much as that of the control.
 #
 # But compare the rows for single genes with what the paper says. Noise in the top gene smears out a
-# part of the base map, and yet more than three quarters of its accuracy remain. And it moves the robust map
-# about as much, or more. So the contrast of figure 5D does not hold here. That is no accident. The penalty {eq}`eq-impact-sum` counts only
-# the sum over genes. It is content if a few genes stay loud, as long as the others fall silent.
+# part of the base map, and yet most of its accuracy remains. How far the same noise moves the robust map
+# depends on how much that map still listens to this very gene: in the line above the table the two
+# ratios almost agree. If robust training has turned down the base map's top gene, the
+# paper's contrast appears; if it has spared that gene, hardly.
+#
+# On the real cells both happen. Where *Ghrl* is the top gene, the contrast is there. With `random_state=1` for
+# `base` it is *Fev*, which moves both maps nearly as far (0.24 and 0.23 spreads).
+#
+# And the test is unfair: the gene is the base map's loudest, not the robust map's. Noise
+# in its *own* top gene moves the robust map about as far as the base map is moved by its own, or farther. That is no accident.
+# The penalty {eq}`eq-impact-sum` counts only the sum over genes. It is content if a few genes stay
+# loud, as long as the others fall silent.
 #
 # ## Robust to what?
 #
@@ -409,7 +417,7 @@ assert moved.loc["all, mild"].idxmin() == "robust"
 moved.drop("undisturbed").round(3)
 
 # %% [markdown]
-# The map trained against a single gene is the steadiest of the three under noise in its top gene, and its
+# The map trained against a single gene is the steadiest of the three under noise in its own top gene, and its
 # impacts vary least. The map trained against small changes everywhere is the steadiest under
 # mild noise in all genes. Each is robust to what it was trained for.
 
@@ -459,8 +467,7 @@ for ax, name in zip(axes, ("base", "robust"), strict=True):
     ax.plot(0, 0, "o", color=plotting.COLORS[0])
     ax.set(xlabel="dimension 1", ylabel="dimension 2", title=name)
 fig.suptitle(f"Losing {genes[top]} ({source})", fontsize=11)
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-plt.show()
+legend = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 # %% [markdown]
 # The line bends wherever the cell steps from one patch of the network to the next. The gradient
@@ -499,26 +506,22 @@ def reach(name, x, low, high, **limit):
 
 
 few, x = adata[::40], X[::40]
-low, high = dropout_box(prep, few)
-loudest = genes[np.argsort(-impacts["base"])[:10]]
-low_ten, _ = dropout_box(prep, few, loudest)
+low, _ = dropout_box(prep, few)
 angles, rows = np.linspace(0, 2 * np.pi, 16, endpoint=False), {}
 at_random = np.random.default_rng(0).random((16, *x.shape))
-assert np.array_equal(high, x)
-cases = {f"any {k}": (k, low) for k in (1, 5, 20)} | {"top 10": (10, low_ten)}
-for (what, (k, lowest)), name in itertools.product(cases.items(), models):
-    pull = slopes[name][::40] * (lowest - x)[:, None]
+for k, name in itertools.product((1, 5, 20), models):
+    pull = slopes[name][::40] * (low - x)[:, None]
     towards = [np.cos(a) * pull[:, 0] + np.sin(a) * pull[:, 1] for a in angles]
-    random = moved_most(name, x, lowest, at_random * (lowest < x), k)
-    chosen = moved_most(name, x, lowest, towards, k)
-    certified = reach(name, x, lowest, x, X=x, max_changed=k)
+    random = moved_most(name, x, low, at_random * (low < x), k)
+    chosen = moved_most(name, x, low, towards, k)
+    certified = reach(name, x, low, x, X=x, max_changed=k)
     assert (np.maximum(random, chosen) <= certified).all()
-    rows[what, name] = np.c_[random, chosen, certified].mean(axis=0) / spread(places[name])
+    rows[f"any {k}", name] = np.c_[random, chosen, certified].mean(axis=0) / spread(places[name])
 lost = pd.DataFrame(rows, index=["random", "chosen", "certified"], dtype=float).T
 print(f"counts above zero among the 300, per cell: {(low < x).sum(axis=1).mean():.0f}")
 lost.round(3)
 
-# %% mystnb={"image": {"alt": "For four kinds of loss and three models, a vertical line from a triangle, the worst loss found, up to a bar, the certified limit, on a logarithmic axis; dots for random losses lie lowest. The base model's bars are far above those of the other two when 5 or 20 counts are lost."}, "figure": {"caption": "How far lost counts move a cell, as a mean over cells. Dot: worst of 16 random losses. Triangle: worst of 16 losses chosen by gradient. Bar: certified. The true worst case lies on the line. \"Top 10\": the ten genes of highest impact on the base map.", "name": "fig-impact-dropout"}}
+# %% mystnb={"image": {"alt": "For losses of any 1, 5 and 20 genes and three models, a vertical line from a triangle, the worst loss found, up to a bar, the certified limit, on a logarithmic axis; dots for random losses lie lowest. The base model's bars are highest and the robust model's lowest, most clearly when 20 counts are lost."}, "figure": {"caption": "How far lost counts move a cell, as a mean over cells. Dot: worst of 16 random losses. Triangle: worst of 16 losses chosen by gradient. Bar: certified. The true worst case lies on the line.", "name": "fig-impact-dropout"}}
 fig, ax = plt.subplots(figsize=(6.2, 4))
 for m, (name, color) in enumerate(zip(models, plotting.COLORS, strict=False)):
     part = lost.xs(name, level=1)
@@ -529,17 +532,16 @@ for m, (name, color) in enumerate(zip(models, plotting.COLORS, strict=False)):
 ax.set(yscale="log", ylabel="moved (spreads of the map)", xlabel="genes that lost their counts")
 ax.set_xticks(range(len(part)), part.index)
 ax.set_title(f"Sampled and certified ({source})")
-ax.legend()
-plt.show()
+legend = ax.legend()
 
 # %%
-bound = lost["certified"].unstack().loc[list(cases)]
+bound = lost["certified"].unstack()
 assert (bound["robust"] < bound["one-gene"]).all()
 assert (bound["one-gene"] < bound["base"]).all()
 slack = (lost["certified"] / lost[["random", "chosen"]].max(axis=1)).unstack()
 assert (slack.loc["any 1"] < slack.loc["any 20"]).all()
 assert (slack["robust"] < slack["base"]).all()
-slack.loc[list(cases), list(models)].round(1)
+slack.loc[["any 1", "any 5", "any 20"], list(models)].round(1)
 
 # %% [markdown]
 # This last table divides each certified limit by the worst loss found: 1 would mean that the truth
@@ -560,32 +562,59 @@ slack.loc[list(cases), list(models)].round(1)
 #   of its molecules is worth many standard deviations. Impact per unit then understates it. The box of
 #   {eq}`eq-impact-lost` is in counts, and does not.
 # - **Library size.** A lost molecule is missing from $L$ too, and all other genes of the cell rise a
-#   little. The boxes above hold $L$ fixed. With `library_size_falls=True`, `dropout_box`
-#   gives a box for the other case. Every gene then changes, so `max_changed` is no help.
+#   little. The boxes above hold $L$ fixed, which is right for counts that went missing from the
+#   table. With `library_size_falls=True`, `dropout_box` gives a box for molecules that were never
+#   counted. Every gene then changes, so `max_changed` is no help. [Dropout](06_dropout) measures the difference.
+# - **One pair of models.** Which gene is on top is the luck of one training. Five draws of noise
+#   say nothing of that.
 #
-# How much does that matter? Take 30% of all non-zero counts away. `drop_counts` also lowers the
-# stored library size, as a sequencer would have. Compare with the library held fixed.
+# ## The paper's sentences
+#
+# Five, from section 3.5 and figure 5. A map has lost its *structure* if less
+# than half of its accuracy is left. The rules:
+#
+# - *"A sharp peak near zero that is much taller"* (5B): the robust model's peak lies below half of the base model's median
+#   impact; and it is at least 1.5 times as tall.
+# - *Without regularisation "a much bigger variance"* (5B): the base model's variance is larger; and at least
+#   twice as large.
+# - *Noise in the top gene can "severely decrease the quality"* (5D): the base map has lost its structure, or in part if
+#   less than three quarters of its accuracy are left.
+# - *The same input has "little effect"* on the regularised map (5D): more than nine tenths of its accuracy are left; and it is
+#   moved less than half as far as the base map.
+# - *Noise in all genes costs both their structure* (5D).
+
 
 # %%
-falls = drop_counts(adata, 0.3, random_state=0)
-fixed = falls.copy()
-fixed.obs["library_size"] = adata.obs["library_size"]
-low_fall, high_fall = dropout_box(prep, few, loudest, library_size_falls=True)
-rows = {}
-for name in models:
-    rows[name] = [compare(name, prep.transform(t))["moved"] for t in (fixed, falls)]
-    box = reach(name, x, low_fall, high_fall).mean() / spread(places[name])
-    rows[name] += [bound.loc["top 10", name], box]
-    assert rows[name][1] < rows[name][0] and rows[name][3] > rows[name][2]
-columns = [["30% lost"] * 2 + ["top 10, certified"] * 2, ["fixed", "falls"] * 2]
-pd.DataFrame(rows, index=columns).T.round(3)
+def row(text, figure, measure, values, rival, beside, *conditions):
+    values = np.atleast_1d(values)
+    off = values.std(ddof=1) if len(values) > 1 else None
+    about = adata.uns["source"], source == "pancreas cells", verdict(*conditions)
+    return Claim(text, figure, measure, values.mean(), *about, off, len(values), rival, beside)
+
+
+at_top = {name: kept["top of base"] for name, kept in left.items()}
+both = [kept["all, strong"] < 0.5 for kept in left.values()]
+runs, whole = {key: values["accuracy"] for key, values in draws.items()}, noise["base"]["accuracy"]
+report([
+    row("Impact has a sharp, much taller peak near zero", "5B", "genes at the peak",
+        r["peak height"], "base model", b["peak height"],
+        r["peak at"] < near_zero, r["peak height"] > 1.5 * b["peak height"]),
+    row("Without regularisation it varies much more", "5B", "sd of impact, regularised",
+        r["sd"], "base model", b["sd"], b["sd"] > r["sd"], b["sd"] ** 2 > 2 * r["sd"] ** 2),
+    row("Noise in the top gene severely harms the base map", "5D", "accuracy",
+        runs["base", "top of base"], "undisturbed", whole["undisturbed"],
+        at_top["base"] < 0.75, at_top["base"] < 0.5),
+    row("It has little effect on the regularised map", "5D", "accuracy",
+        runs["robust", "top of base"], "base model", whole["top of base"],
+        at_top["robust"] > 0.9, gain["top of base"] < 0.5),
+    row("With noise in all genes both lose their structure", "5D", "accuracy, regularised",
+        runs["robust", "all, strong"], "base model", whole["all, strong"], *both),
+])  # fmt: skip
 
 # %% [markdown]
-# The first two columns are measured, the last two certified for the ten loudest genes of the base
-# map. When the library falls, too, cells move less: scaling to the same total makes up for a part of the
-# loss. Its certificate is wider all the same, because it must also cover genes that rise. For molecules
-# that were never counted, the falling library is the right model. The fixed one is right for
-# genes that were counted and then went missing from the table.
+# The spreads are over five draws of the noise. On the real cells and with `random_state=1` and `2` for `base`, 0.84 and 0.75 of
+# its accuracy were left under noise in its top gene, at the border of "in part". Larger
+# noise would ruin any map; the paper does not state its own.
 #
 # ## Take-aways
 #
@@ -594,8 +623,8 @@ pd.DataFrame(rows, index=columns).T.round(3)
 # - Robust training over an $l_\infty$ ball charges the sum of a cell's slopes. It silences
 #   genes that the map can do without, and lets a few stay loud.
 # - The shift of impact towards zero (figure 5B) holds here, the smaller variance does not. One
-#   perturbed gene does not ruin the base map (figure 5D), and $l_\infty$ training hardly protects
-#   from it. $l_1$ training helps.
+#   perturbed gene does not ruin the base map (figure 5D). $l_\infty$ training protects from it only if
+#   it turns that gene down, and leaves loud genes of its own. $l_1$ training helps.
 # - Random losses understate the worst case and certificates overstate it. Losses chosen by gradient tell
 #   how wide the gap is.
 #
@@ -653,8 +682,10 @@ pd.DataFrame(rows, index=columns).T.round(3)
 #
 # On one patch the mean square displacement is the sum over genes of slope² times variance. With the
 # variance spread over ten genes it is the mean of ten squared slopes, so it cannot exceed that of
-# the steepest of them. With the settings of this chapter one gene is indeed worse on the base and
-# on the robust map. On the one-gene map, which holds best, both are nearly alike: its slopes are level.
+# the steepest of them. With the settings of this chapter one gene is indeed worse on the base map, by a
+# little. On the robust map that depends on how loud the base map's top gene still is there: on the real cells
+# the ten are worse, 0.19 against 0.10 spreads, on the simulated ones the single gene, 0.20 against 0.18. On the
+# one-gene map, which holds best against the ten, both are nearly alike: its slopes are level.
 # ```
 #
 # **5. The paper's penalty.** `robustify` charged for widths, the paper for areas. Is that why
@@ -667,8 +698,8 @@ pd.DataFrame(rows, index=columns).T.round(3)
 #     impact = rpumap.gene_impact(area, X) / len(X)
 #     print(impact.mean(), impact.std(), impacts["base"].std())
 #
-# No: with the settings of this chapter the standard deviation exceeds that of the base map again, on
-# the pancreas cells and on the simulated ones. An area is a product of two widths, each of which is a
+# No: with the settings of this chapter the standard deviation is again no smaller than that of the base map
+# (0.040 and 0.040 on the pancreas cells, 0.035 and 0.034 on the simulated ones). An area is a product of two widths, each of which is a
 # sum of magnitudes as in {eq}`eq-impact-sum`. The paper does not state the weight of its penalty, so
 # its figure may well come out of other settings.
 # ```

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def mlp(
@@ -70,49 +70,3 @@ def mlp(
         nn.init.zeros_(linear.bias)
         layers += [linear] if is_output else [linear, nn.ReLU()]
     return nn.Sequential(*layers)
-
-
-@torch.no_grad()
-def spread_output(network: nn.Sequential, x: Tensor, scale: float) -> None:
-    r"""Rescale the last layer so that the embedding of `x` starts round, centred and wide.
-
-    An untrained network sends all cells to a small cloud, and the first few hundred steps of
-    training are spent on unfolding it. Multiplying the last layer by
-    :math:`s\,\Sigma^{-1/2}`, with :math:`\Sigma` the covariance of the outputs, gives every
-    direction the standard deviation `scale` before training starts.
-
-    Parameters
-    ----------
-    network : torch.nn.Sequential
-        A network as :func:`mlp` builds it. Its last layer is changed in place.
-    x : torch.Tensor
-        The cells, shape (n_cells, n_genes).
-    scale : float
-        Standard deviation of each coordinate afterwards, in units of the embedding.
-
-    Notes
-    -----
-    Directions in which the outputs do not vary at all (constant input, a single cell) are left
-    at zero.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from rpumap.encoder import mlp, spread_output
-    >>> draw = torch.Generator().manual_seed(0)
-    >>> x = torch.randn(500, 20, generator=draw)
-    >>> network = mlp(20, (16,), 2, draw)
-    >>> spread_output(network, x, 3.0)
-    >>> [round(s, 3) for s in network(x).std(0).tolist()]
-    [3.0, 3.0]
-    """
-    z = network(x).double()
-    if len(z) < 2:
-        return
-    variance, directions = torch.linalg.eigh(torch.atleast_2d(torch.cov(z.T)))
-    varies = variance > 1e-12 * variance.max().clamp_min(1e-30)
-    stretch = torch.where(varies, scale / variance.clamp_min(1e-30).sqrt(), 0.0)
-    transform = ((directions * stretch) @ directions.T).to(x.dtype)
-    last = network[-1]
-    last.weight.copy_(transform @ last.weight)
-    last.bias.copy_(transform @ (last.bias - z.mean(0).to(x.dtype)))

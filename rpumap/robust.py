@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BOUNDS = {"crown_ibp": bounds.crown_ibp, "crown": bounds.crown}
 # Weight of the bound loss, chosen on the pancreas cells: the largest that leaves the scores alone.
-STRENGTH = {"width": 0.2, "area": 0.02}
+STRENGTH = {"width": 0.3, "area": 0.05}
 # Cells whose bounds enter a step. `crown` costs some thirty times as much a cell.
 BOUNDED_CELLS = {"crown_ibp": 256, "crown": 24}
 WARM_UP = 0.25
@@ -110,7 +110,7 @@ def robustify(
         See :func:`bound_loss`; the paper has ``"area"``.
     strength : float, optional
         :math:`\lambda`, the weight of the bound loss, which is relative to the size of the map. By
-        default 0.2 for ``"width"`` and 0.02 for ``"area"``.
+        default 0.3 for ``"width"`` and 0.05 for ``"area"``.
     reconstruction : float, default 10.0
         :math:`\mu`, the weight of staying in place (eq. 7), relative to the variance of the map.
     n_steps : int, default 500

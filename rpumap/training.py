@@ -180,7 +180,7 @@ def train(
     repulsion_strength: float = 1.0,
     batch_size: int = 4096,
     n_steps: int = 800,
-    learning_rate: float = 3e-3,
+    learning_rate: float = 1e-2,
     generator: torch.Generator | None = None,
     verbose: bool = False,
     callbacks: Iterable[Callback] = (),
@@ -206,7 +206,7 @@ def train(
         Gradient steps. There are no epochs: every step draws its edges anew.
     learning_rate : float
         Peak rate of Adam; see :func:`learning_rate_at`, and :class:`rpumap.ParametricUMAP` on the
-        default of 3e-3.
+        default of 1e-2.
     generator : torch.Generator, optional
         Source of randomness on the device of `x`.
     verbose : bool

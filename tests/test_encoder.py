@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rpumap.encoder import mlp, spread_output
+from rpumap.encoder import mlp
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -42,30 +42,6 @@ def test_signal_keeps_its_variance():
     x = torch.randn(2000, 200, generator=seeded(1))
     z = mlp(200, (256, 256), 50, seeded())(x).detach()
     assert 0.7 < float(z.var()) < 1.4
-
-
-def test_spread_makes_the_start_round_centred_and_wide():
-    x = torch.randn(1000, 30, generator=seeded(1)) * torch.linspace(0.1, 5, 30)
-    network = mlp(30, (16,), 2, seeded())
-    spread_output(network, x, 3.0)
-    z = network(x)
-    assert torch.allclose(z.mean(0), torch.zeros(2), atol=1e-4)
-    assert torch.allclose(torch.cov(z.T), 9 * torch.eye(2), atol=1e-2)
-
-
-@pytest.mark.parametrize("x", [torch.zeros(20, 4), torch.zeros(1, 4), torch.ones(20, 4)])
-def test_spread_of_cells_that_do_not_differ_is_finite(x):
-    network = mlp(4, (8,), 2, seeded())
-    spread_output(network, x, 3.0)
-    assert torch.isfinite(network(x)).all()
-    assert torch.isfinite(network[-1].weight).all()
-
-
-def test_spread_of_a_single_output():
-    network = mlp(4, (8,), 1, seeded())
-    x = torch.randn(200, 4, generator=seeded(1))
-    spread_output(network, x, 2.0)
-    assert float(network(x).detach().std()) == pytest.approx(2.0, rel=1e-3)
 
 
 @pytest.mark.parametrize("hidden", [(0,), (-3,), (2.5,)])
