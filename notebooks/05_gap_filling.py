@@ -471,7 +471,8 @@ ax = plt.subplots(figsize=(5.8, 5))[1]
 ax.scatter(*Z[~new].T, s=3, color=plotting.INK, alpha=0.4, linewidths=0)
 plotting.embedding(Z[new], case.kind[new], ax=ax, size=8)
 some = case.kind.isin(["nIPC", "RadialGlia", "OPC", "ImmGranule1", "Granule", "CA"]).to_numpy()
-plotting.embedding(Z[some], case.kind[some], ax=ax, names="on data", size=0, title=about_gyrus)
+look = {"names": "on data", "size": 0, "title": about_gyrus}
+ax = plotting.embedding(Z[some], case.kind[some], ax=ax, **look)
 
 # %% [markdown]
 # The paper adds that Nbl1 lies on the side of the radial glia and Nbl2 on that of the granule cells. The

@@ -63,7 +63,9 @@ def knn_accuracy(Z: ArrayLike, labels: ArrayLike, k: int = 15) -> float:
 
     Notes
     -----
-    Leave-one-out k-NN classification with scikit-learn; ties go to the label that sorts first.
+    Leave-one-out classification by the nearest neighbours (Cover and Hart 1967,
+    https://doi.org/10.1109/TIT.1967.1053964), found by scikit-learn; ties go to the label that
+    sorts first.
 
     Examples
     --------
@@ -116,7 +118,8 @@ def type_overlap(
     -----
     With :math:`p_t` the share of type :math:`t` among the `k` nearest trained cells in gene space
     and :math:`q_t` the share on the map, the overlap is :math:`\sum_t \min(p_t, q_t)`, one minus
-    the total variation distance. New cells may be of a type that no trained cell has.
+    the total variation distance; histogram intersection is another name (Swain and Ballard 1991,
+    https://doi.org/10.1007/BF00130487). New cells may be of a type that no trained cell has.
 
     Examples
     --------
@@ -171,6 +174,11 @@ def isolation(Z: ArrayLike, Z_new: ArrayLike, k: int = 5, quantile: float = 0.95
     ValueError
         If `k` is not below the number of trained cells, or the trained cells lie in one spot.
 
+    Notes
+    -----
+    The distance to the k-th nearest neighbour as a mark of outliers is that of Ramaswamy, Rastogi
+    and Shim (2000), https://doi.org/10.1145/342009.335437; the unit is this book's (chapter 5).
+
     Examples
     --------
     >>> import numpy as np
@@ -214,6 +222,11 @@ def path_position(
     ------
     ValueError
         If a group is empty or the two medians coincide.
+
+    Notes
+    -----
+    The orthogonal projection on a line; this book's (chapter 5). Neither direction of `along` is
+    better in itself. A cell on the way from one group to the other has `aside` near 0.
 
     Examples
     --------
@@ -315,6 +328,11 @@ def gap_between(
     ------
     ValueError
         As `path_position`.
+
+    Notes
+    -----
+    This book's (chapter 5): the share of cells inside is from 0 to 1, and more of them fill the gap
+    better, though a gap may also be filled at random.
 
     Examples
     --------
