@@ -565,7 +565,7 @@ claim(what, "2C", "crowding", 0.05, "UMAP transform", there, (net["crowding"] < 
 
 what, there = "z-scores by all cells change little", net["nearest trained cell"][0.05]
 rules = net.loc[0.05, ["moved by, in widths", "other type"]] < 0.05
-claim(what, "3.3", "moved by, in widths", 0.05, "nearest trained cell", there, *rules)
+claim(what, "sec. 3.3", "moved by, in widths", 0.05, "nearest trained cell", there, *rules)
 report(claims)
 
 # %% [markdown]

@@ -369,7 +369,7 @@ results = pd.DataFrame(rows).T.rename_axis(["case", "method", "seed"])
 MEASURES = ["in the gap", "types", "order"]
 means = results.groupby(level=["case", "method"], sort=False).mean()
 METHODS = ["saw all", "network", "linear", "PCA", "nearest", "umap-learn", "random"]
-means.loc[GAPS, MEASURES].unstack("case").reindex(METHODS).round(2)
+means.loc[GAPS, MEASURES].unstack("case").reindex(METHODS).T.round(2)
 
 # %% mystnb={"image": {"alt": "Four maps. Three are from networks trained without the Pre-endocrine cells, without three stages, and without Alpha cells; unseen cells are dots. In the fourth, of umap-learn without Ngn3 high cells, the unseen cells lie on the trained ones or at their rim, and the space between stays empty."}, "figure": {"caption": "Top: two more sets of stages left out. Bottom left: the control, an end state left out. Bottom right: the case of {numref}`fig-gap-before-after` with umap-learn. Colours as there.", "name": "fig-gap-more"}}
 fig, axes = plt.subplots(2, 2, figsize=(6.6, 6.2))
@@ -382,7 +382,7 @@ title = fig.suptitle(about_cells, fontsize=10)
 # %% [markdown]
 # How to read this?
 #
-# - *random* is not at zero in the first column. A gap is large, so some of what is strewn over the map
+# - *random* is not at zero in the first rows. A gap is large, so some of what is strewn over the map
 #   lies in it, for three missing stages more than of the network's cells. Without types and
 #   order the first score means nothing.
 # - *nearest* and *umap-learn* agree well with gene space in types: they give cells to the trained ones
@@ -529,25 +529,25 @@ def row(text, figure, measure, values, verdict, rival, beside, cells=adata):
 
 IN, first = "in the gap", GAPS[0]
 report([
-    row("Without an intermediate type there is a gap", "3 B", "width of the gap",
+    row("Without an intermediate type there is a gap", "3B", "width of the gap",
         every["gap"], verdict((net["gap"] > 0.2).all(), net["gap"].min() > touching),
         "widest between types in touch", touching),
-    row("Unseen intermediates are placed in it", "3 C", IN, every[IN],
+    row("Unseen intermediates are placed in it", "3C", IN, every[IN],
         verdict(*(net[IN] >= saw[IN] / 2), *(net > chance)[IN], net[IN][first] > umap[IN][first]),
         "network that saw all", saw[IN].mean()),
-    row("They lie among the right types", "3 C-E", "agreement of types", every["types"],
+    row("They lie among the right types", "3C-E", "agreement of types", every["types"],
         verdict((net - chance > 0.2)["types"].all(), (net - near > -0.05)["types"].all()),
         "nearest neighbour", near["types"].mean()),
-    row("They keep their order", "3 C", "rank correlation", every["order"],
+    row("They keep their order", "3C", "rank correlation", every["order"],
         verdict((net > 0.5)["order"].all(), (net > near)["order"].all()),
         "nearest neighbour", near["order"].mean()),
-    row("The network learned something about biology", "section 4", IN, every[IN],
+    row("The network learned something about biology", "sec. 4", IN, every[IN],
         verdict(*(net[MEASURES].mean() > linear[MEASURES].mean())),
         "linear fit", linear[IN].mean()),
-    row("What lies in a gap is intermediate", "section 3.4", "share of doublets in the gap",
+    row("What lies in a gap is intermediate", "sec. 3.4", "share of doublets in the gap",
         pairs, verdict(pairs.mean() < net[IN].mean() / 2, (alpha < 0.5).all()),
         "unseen cells", net[IN].mean()),
-    row("Neuroblasts go where they belong", "3 C", IN, nbl_every[IN],
+    row("Neuroblasts go where they belong", "3C", IN, nbl_every[IN],
         verdict(nbl[IN] >= nbl_saw[IN] / 2, nbl["order"] > 0.5, right_way),
         "network that saw all", nbl_saw[IN], gyrus),
 ])  # fmt: skip

@@ -582,7 +582,7 @@ report([
     Claim("Certified boxes intersect; regularisation reduces this", "5A",
           "pairs of unlike cells that meet, eps 0.2", meet["robust"], *about, verdict(*less),
           baseline="base model", baseline_value=meet["base"]),
-    Claim("Reconstruction keeps the shape of the embedding", "2.4",
+    Claim("Reconstruction keeps the shape of the embedding", "sec. 2.4",
           "correlation with the base map", stayed, *about, verdict(*kept),
           baseline="without reconstruction", baseline_value=adrift),
 ])  # fmt: skip

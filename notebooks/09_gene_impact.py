@@ -446,7 +446,7 @@ one = adata[[cell]]
 count, size = one[:, genes[top]].X.sum(), one.obs["library_size"].iloc[0]
 z_score = (1e4 * count / size - prep.mean_[top]) / prep.std_[top]
 assert np.isclose(z_score, X[cell, top], rtol=1e-4)
-print(f"a {labels.iloc[cell]} cell, {size:.0f} molecules, {count:.0f} of {genes[top]}")
+print(f"cell of type {labels.iloc[cell]}, {size:.0f} molecules, {count:.0f} of {genes[top]}")
 print(f"z-score as seen {z_score:.2f}, if all are lost {floor[top]:.2f}")
 
 low, high = dropout_box(prep, one, [genes[top]])

@@ -27,7 +27,7 @@ class Claim:
     claim : str
         The claim, in a sentence.
     figure : str
-        Figure or section of the paper.
+        Figure or section of the paper: ``"3C"``, ``"sec. 2.4"``.
     measure : str
         What was measured.
     value : float
@@ -137,11 +137,11 @@ def table(claims: Iterable[Claim]) -> pd.DataFrame:
             {
                 "claim": claim.claim,
                 "figure": claim.figure,
+                "verdict": claim.verdict,
                 "measure": claim.measure,
                 "value": value,
                 "baseline": baseline,
                 "cells": "real" if claim.real else "simulated",
-                "verdict": claim.verdict,
             }
         )
     return pd.DataFrame(rows)
