@@ -434,7 +434,7 @@ intruders = pd.DataFrame(shares, index=["doublets", "unseen cells"]).T.rename_ax
 intruders.groupby("case", sort=False).mean().round(2)
 
 # %% [markdown]
-# In the last row stands the share of Alpha cells between precursors and Beta cells. The larger it is, the more of them
+# The row of the control has the share of Alpha cells between precursors and Beta cells. The larger it is, the more of them
 # would be taken for a step on the way to Beta. And doublets lie in the gap, no less than
 # the intermediates, which have an expression of their own and need not lie on
 # the straight line. **A place in a gap is therefore no evidence of an intermediate cell type.** It is
