@@ -16,8 +16,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import scorecard_page
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
@@ -106,18 +110,19 @@ def problems_of_page(page: Path) -> list[str]:
     return problems
 
 
-def timings(documents: list[str]) -> list[tuple[str, float]]:
-    """Read from the cache how many seconds each chapter took when it was run."""
+def executed(documents: list[str]) -> list[tuple[str, float, NotebookNode]]:
+    """Read from the cache how each chapter was run: its name, the seconds, and the notebook."""
     from jupyter_cache import get_cache
 
     cache = get_cache(CACHE)
-    rows = []
+    runs = []
     for document in documents:
         notebook = ROOT / f"{document}.ipynb"
         if notebook.exists():
             record = cache.match_cache_file(notebook)
-            rows.append((notebook.stem, float(record.data["execution_seconds"])))
-    return rows
+            seconds = float(record.data["execution_seconds"])
+            runs.append((document, seconds, cache.get_cache_bundle(record.pk).nb))
+    return runs
 
 
 def build_html(force: bool, publishing: bool) -> list[str]:
@@ -128,7 +133,8 @@ def build_html(force: bool, publishing: bool) -> list[str]:
     status = run_jupyter_book("html")
     if not status:
         # Results are known only now: build the page that lists them again, and nothing else.
-        rows = scorecard_page.results(CACHE, documents)
+        runs = executed(documents)
+        rows = scorecard_page.results({document: notebook for document, _, notebook in runs})
         problems = scorecard_page.publish(rows) if publishing else []
         if problems:
             return problems
@@ -139,7 +145,7 @@ def build_html(force: bool, publishing: bool) -> list[str]:
     if status:
         problems.append(f"jupyter-book ended with status {status}: see the warnings above")
     if not problems:
-        rows = timings(documents)
+        rows = [(Path(document).stem, seconds) for document, seconds, _ in runs]
         width = max([len("chapter"), *(len(name) for name, _ in rows)])
         print(f"\n{'chapter':<{width}}  seconds")
         for name, seconds in rows:

@@ -6,11 +6,16 @@ import datetime
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rpumap.scorecard import Claim, collect, table
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "book" / "scorecard.md"
@@ -21,19 +26,13 @@ PUBLISHED = ROOT / "book" / "scorecard.json"
 NAMED = ("rpumap", "torch", "numpy", "scipy", "scikit-learn", "umap-learn", "scanpy")
 
 
-def results(cache_folder: Path, documents: list[str]) -> list[dict]:
-    """Read from the cache what the chapters claim to have found."""
-    from jupyter_cache import get_cache
-
-    cache = get_cache(cache_folder)
-    rows = []
-    for document in documents:
-        notebook = ROOT / f"{document}.ipynb"
-        if notebook.exists():
-            record = cache.match_cache_file(notebook)
-            claims = collect(cache.get_cache_bundle(record.pk).nb)
-            rows += [{"chapter": document} | asdict(claim) for claim in claims]
-    return rows
+def results(notebooks: Mapping[str, NotebookNode]) -> list[dict]:
+    """List what executed chapters, by name, claim to have found."""
+    return [
+        {"chapter": chapter} | asdict(claim)
+        for chapter, notebook in notebooks.items()
+        for claim in collect(notebook)
+    ]
 
 
 def as_markdown(rows: list[dict]) -> str:
