@@ -63,7 +63,7 @@ from sklearn.neural_network import MLPRegressor
 import rpumap
 from rpumap import plotting
 from rpumap.metrics import crowding, trustworthiness
-from rpumap.scorecard import Claim, report, verdict
+from rpumap.scorecard import judge, report
 
 plotting.use_style()
 
@@ -536,15 +536,14 @@ by_type = recalls.groupby(["method", "type", "fraction"])["recognised"].mean().u
 by_type[(by_type <= 0.5).any(axis=1)].round(2)
 
 # %%
-ceiling, off = mean.loc["gene space", "accuracy"], sd.loc["network"]
+ceiling = mean.loc["gene space", "accuracy"]
+by_network = results.set_index(["method", "fraction"]).loc["network"]
 claims = []
 
 
 def claim(sentence, figure, score, fraction, baseline, there, *rules):
-    found = net.loc[fraction, score], adata.uns["source"], real, verdict(*rules)
-    measure = f"{score}; {fraction:.0%} trained"
-    repeats = off.loc[fraction, score], N_SPLITS[fraction]
-    claims.append(Claim(sentence, figure, measure, *found, *repeats, baseline, there))
+    measure, values = f"{score}; {fraction:.0%} trained", by_network.loc[fraction, score]
+    claims.append(judge(adata, sentence, figure, measure, values, baseline, there, *rules))
 
 
 for part, figure in ((0.5, "2A"), (0.05, "2C")):

@@ -69,7 +69,7 @@ import rpumap
 from rpumap import plotting
 from rpumap.graph import nearest_neighbors
 from rpumap.metrics import diffusion_time, gap_between, isolation, type_overlap
-from rpumap.scorecard import Claim, report, verdict
+from rpumap.scorecard import judge, report
 
 plotting.use_style()
 FULL = os.environ.get("RPUMAP_FULL") == "1"
@@ -490,7 +490,7 @@ print(sides.mean(axis=1).round(2).to_dict())
 #
 # ## Verdict
 #
-# Each claim has conditions, written in the call of `verdict`. It *holds* if all are met, *in part* if
+# Each claim has conditions, written in the call of `judge`. It *holds* if all are met, *in part* if
 # some are. The values are means over the cases with a gap; the spread is over seeds.
 #
 # 1. *There is a gap*: in every case wider than 0.2, and wider than between types in touch in the
@@ -518,38 +518,30 @@ for a, b in zip(stages[:-1], stages[1:], strict=True):
 pairs, alpha = intruders["doublets"].loc[GAPS], intruders.loc["control: Alpha", "unseen cells"]
 nbl, nbl_saw = means_2.loc[("Nbl", "network")], means_2.loc[("Nbl", "saw all")]
 right_way = (sides.loc["Nbl1"] < sides.loc["Nbl2"]).all()
-every, nbl_every = per["network"], results_2.loc["Nbl"].loc["network"]
-
-
-def row(text, figure, measure, values, verdict, rival, beside, cells=adata):
-    one = values.groupby("seed").mean()
-    about = cells.uns["source"], not cells.uns["simulated"], verdict
-    return Claim(text, figure, measure, one.mean(), *about, one.std(), len(one), rival, beside)
-
-
+every, nbl_every = per["network"].groupby("seed").mean(), results_2.loc["Nbl"].loc["network"]
 IN, first = "in the gap", GAPS[0]
 report([
-    row("Without an intermediate type there is a gap", "3B", "width of the gap",
-        every["gap"], verdict((net["gap"] > 0.2).all(), net["gap"].min() > touching),
-        "widest between types in touch", touching),
-    row("Unseen intermediates are placed in it", "3C", IN, every[IN],
-        verdict(*(net[IN] >= saw[IN] / 2), *(net > chance)[IN], net[IN][first] > umap[IN][first]),
-        "network that saw all", saw[IN].mean()),
-    row("They lie among the right types", "3C-E", "agreement of types", every["types"],
-        verdict((net - chance > 0.2)["types"].all(), (net - near > -0.05)["types"].all()),
-        "nearest neighbour", near["types"].mean()),
-    row("They keep their order", "3C", "rank correlation", every["order"],
-        verdict((net > 0.5)["order"].all(), (net > near)["order"].all()),
-        "nearest neighbour", near["order"].mean()),
-    row("The network learned something about biology", "sec. 4", IN, every[IN],
-        verdict(*(net[MEASURES].mean() > linear[MEASURES].mean())),
-        "linear fit", linear[IN].mean()),
-    row("What lies in a gap is intermediate", "sec. 3.4", "share of doublets in the gap",
-        pairs, verdict(pairs.mean() < net[IN].mean() / 2, (alpha < 0.5).all()),
-        "unseen cells", net[IN].mean()),
-    row("Neuroblasts go where they belong", "3C", IN, nbl_every[IN],
-        verdict(nbl[IN] >= nbl_saw[IN] / 2, nbl["order"] > 0.5, right_way),
-        "network that saw all", nbl_saw[IN], gyrus),
+    judge(adata, "Without an intermediate type there is a gap", "3B", "width of the gap",
+          every["gap"], "widest between types in touch", touching,
+          (net["gap"] > 0.2).all(), net["gap"].min() > touching),
+    judge(adata, "Unseen intermediates are placed in it", "3C", IN, every[IN],
+          "network that saw all", saw[IN].mean(),
+          *(net[IN] >= saw[IN] / 2), *(net > chance)[IN], net[IN][first] > umap[IN][first]),
+    judge(adata, "They lie among the right types", "3C-E", "agreement of types",
+          every["types"], "nearest neighbour", near["types"].mean(),
+          (net - chance > 0.2)["types"].all(), (net - near > -0.05)["types"].all()),
+    judge(adata, "They keep their order", "3C", "rank correlation", every["order"],
+          "nearest neighbour", near["order"].mean(),
+          (net > 0.5)["order"].all(), (net > near)["order"].all()),
+    judge(adata, "The network learned something about biology", "sec. 4", IN, every[IN],
+          "linear fit", linear[IN].mean(), *(net[MEASURES].mean() > linear[MEASURES].mean())),
+    judge(adata, "What lies in a gap is intermediate", "sec. 3.4",
+          "share of doublets in the gap", pairs.groupby("seed").mean(),
+          "unseen cells", net[IN].mean(),
+          pairs.mean() < net[IN].mean() / 2, (alpha < 0.5).all()),
+    judge(gyrus, "Neuroblasts go where they belong", "3C", IN, nbl_every[IN],
+          "network that saw all", nbl_saw[IN],
+          nbl[IN] >= nbl_saw[IN] / 2, nbl["order"] > 0.5, right_way),
 ])  # fmt: skip
 
 # %% [markdown]

@@ -65,7 +65,7 @@ import rpumap
 from rpumap.metrics import knn_accuracy, trustworthiness
 from rpumap.plotting import COLORS, INK, use_style
 from rpumap.preprocessing import library_size
-from rpumap.scorecard import Claim, report, verdict
+from rpumap.scorecard import judge, report
 from rpumap.sensitivity import drop_counts
 
 use_style()
@@ -517,12 +517,6 @@ won = summary["gain"] > summary["spread of the gain"]
 gains, shares = (summary[kind, "robust"] for kind in ("gain", "share made good"))
 
 
-def row(claim, figure, measure, values, baseline, against, *conditions):
-    cells = adata.uns["source"], real
-    found = verdict(*conditions), values.std(), len(values), baseline, against
-    return Claim(claim, figure, measure, values.mean(), *cells, *found)
-
-
 # fmt: off
 rows = [
     ("Coordinates stay highly correlated when 80% of the counts are lost", "4B",
@@ -545,7 +539,7 @@ rows = [
      at_high["robust"].mean(), won.loc[high, "trained on losses"], lead.mean() > lead.std()),
 ]
 # fmt: on
-report(row(*entries) for entries in rows)
+report(judge(adata, *entries) for entries in rows)
 
 # %% [markdown]
 # Read the second row against its baseline: it asks more than the first, since the poor data must find the

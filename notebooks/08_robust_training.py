@@ -63,7 +63,7 @@ from rpumap.bounds import crown, crown_ibp
 from rpumap.certificates import labels_are_certain
 from rpumap.metrics import knn_accuracy, trustworthiness
 from rpumap.plotting import COLORS, INK, use_style
-from rpumap.scorecard import Claim, report, verdict
+from rpumap.scorecard import judge, report
 
 use_style()
 STEPS = 75  # of each run in the sweep; 500, as in the package, takes minutes
@@ -574,17 +574,16 @@ assert np.median(distance) > 2 * 0.2 * 300**0.5 and np.median(largest_change) > 
 #   that had no reconstruction.
 
 # %%
-about, meet = (adata.uns["source"], source == "real cells"), rows["overlap"].loc[0.2]
+meet = rows["overlap"].loc[0.2]
 stayed, adrift = table.loc["correlation", "robust"], sweep.loc[("stay", 0.0), "correlation"]
 kept = stayed > 0.95, (lost[["trustworthiness", "accuracy"]] < 0.01).all()
 less = meet["base"] > 0.5, meet["robust"] < meet["base"] / 2
 report([
-    Claim("Certified boxes intersect; regularisation reduces this", "5A",
-          "pairs of unlike cells that meet, eps 0.2", meet["robust"], *about, verdict(*less),
-          baseline="base model", baseline_value=meet["base"]),
-    Claim("Reconstruction keeps the shape of the embedding", "sec. 2.4",
-          "correlation with the base map", stayed, *about, verdict(*kept),
-          baseline="without reconstruction", baseline_value=adrift),
+    judge(adata, "Certified boxes intersect; regularisation reduces this", "5A",
+          "pairs of unlike cells that meet, eps 0.2", meet["robust"],
+          "base model", meet["base"], *less),
+    judge(adata, "Reconstruction keeps the shape of the embedding", "sec. 2.4",
+          "correlation with the base map", stayed, "without reconstruction", adrift, *kept),
 ])  # fmt: skip
 
 # %% [markdown]

@@ -65,7 +65,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import rpumap
 from rpumap import plotting
 from rpumap.certificates import dropout_box
-from rpumap.scorecard import Claim, report, verdict
+from rpumap.scorecard import judge, report
 from rpumap.sensitivity import perturb
 
 plotting.use_style()
@@ -583,32 +583,24 @@ slack.loc[["any 1", "any 5", "any 20"], list(models)].round(1)
 #   moved less than half as far as the base map.
 # - *Noise in all genes costs both their structure* (5D).
 
-
 # %%
-def row(text, figure, measure, values, rival, beside, *conditions):
-    values = np.atleast_1d(values)
-    off = values.std(ddof=1) if len(values) > 1 else None
-    about = adata.uns["source"], source == "pancreas cells", verdict(*conditions)
-    return Claim(text, figure, measure, values.mean(), *about, off, len(values), rival, beside)
-
-
 at_top = {name: kept["top of base"] for name, kept in left.items()}
 both = [kept["all, strong"] < 0.5 for kept in left.values()]
 runs, whole = {key: values["accuracy"] for key, values in draws.items()}, noise["base"]["accuracy"]
 report([
-    row("Impact has a sharp, much taller peak near zero", "5B", "genes at the peak",
-        r["peak height"], "base model", b["peak height"],
-        r["peak at"] < near_zero, r["peak height"] > 1.5 * b["peak height"]),
-    row("Without regularisation it varies much more", "5B", "sd of impact, regularised",
-        r["sd"], "base model", b["sd"], b["sd"] > r["sd"], b["sd"] ** 2 > 2 * r["sd"] ** 2),
-    row("Noise in the top gene severely harms the base map", "5D", "accuracy",
-        runs["base", "top of base"], "undisturbed", whole["undisturbed"],
-        at_top["base"] < 0.75, at_top["base"] < 0.5),
-    row("It has little effect on the regularised map", "5D", "accuracy",
-        runs["robust", "top of base"], "base model", whole["top of base"],
-        at_top["robust"] > 0.9, gain["top of base"] < 0.5),
-    row("With noise in all genes both lose their structure", "5D", "accuracy, regularised",
-        runs["robust", "all, strong"], "base model", whole["all, strong"], *both),
+    judge(adata, "Impact has a sharp, much taller peak near zero", "5B", "genes at the peak",
+          r["peak height"], "base model", b["peak height"],
+          r["peak at"] < near_zero, r["peak height"] > 1.5 * b["peak height"]),
+    judge(adata, "Without regularisation it varies much more", "5B", "sd of impact, regularised",
+          r["sd"], "base model", b["sd"], b["sd"] > r["sd"], b["sd"] ** 2 > 2 * r["sd"] ** 2),
+    judge(adata, "Noise in the top gene severely harms the base map", "5D", "accuracy",
+          runs["base", "top of base"], "undisturbed", whole["undisturbed"],
+          at_top["base"] < 0.75, at_top["base"] < 0.5),
+    judge(adata, "It has little effect on the regularised map", "5D", "accuracy",
+          runs["robust", "top of base"], "base model", whole["top of base"],
+          at_top["robust"] > 0.9, gain["top of base"] < 0.5),
+    judge(adata, "With noise in all genes both lose their structure", "5D", "accuracy, regularised",
+          runs["robust", "all, strong"], "base model", whole["all, strong"], *both),
 ])  # fmt: skip
 
 # %% [markdown]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import ArrayLike
 
 KEY = "rpumap_claims"  # in the metadata of the output
 VERDICTS = ("holds", "holds in part", "does not hold")
@@ -102,6 +104,63 @@ def verdict(*conditions: bool) -> str:
     if not conditions:
         raise ValueError("a verdict needs a condition")
     return VERDICTS[0] if all(conditions) else VERDICTS[1] if any(conditions) else VERDICTS[2]
+
+
+def judge(
+    adata: AnnData,
+    claim: str,
+    figure: str,
+    measure: str,
+    values: ArrayLike,
+    baseline: str,
+    baseline_value: float,
+    *conditions: bool,
+) -> Claim:
+    """Hold a claim against what was measured, once or in repeats.
+
+    Parameters
+    ----------
+    adata : AnnData
+        The cells, as :mod:`rpumap.datasets` gives them; ``uns`` says which, and whether simulated.
+    claim, figure, measure : str
+        As in :class:`Claim`.
+    values : array-like
+        What was measured, one number a repeat: the claim gets their mean, and with more than one
+        their standard deviation.
+    baseline, baseline_value
+        As in :class:`Claim`.
+    *conditions : bool
+        What the verdict depends on; see :func:`verdict`.
+
+    Returns
+    -------
+    Claim
+
+    Examples
+    --------
+    >>> import rpumap
+    >>> from rpumap.scorecard import judge
+    >>> adata = rpumap.datasets.pancreas(source="simulated")
+    >>> found = judge(adata, "It works", "2", "accuracy", [0.8, 0.9], "chance", 0.2, True, False)
+    >>> round(found.value, 2), round(found.spread, 3), found.repeats, found.verdict
+    (0.85, 0.071, 2, 'holds in part')
+    """
+    import numpy as np
+
+    values = np.atleast_1d(np.asarray(values, dtype=float))
+    return Claim(
+        claim,
+        figure,
+        measure,
+        value=values.mean(),
+        data=adata.uns["source"],
+        real=not adata.uns.get("simulated"),
+        verdict=verdict(*conditions),
+        spread=values.std(ddof=1) if values.size > 1 else None,
+        repeats=values.size,
+        baseline=baseline,
+        baseline_value=baseline_value,
+    )
 
 
 def table(claims: Iterable[Claim]) -> pd.DataFrame:

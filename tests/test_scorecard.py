@@ -6,10 +6,12 @@ import json
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
+from anndata import AnnData
 from nbclient import NotebookClient
 
-from rpumap.scorecard import KEY, Claim, collect, report, table, verdict
+from rpumap.scorecard import KEY, Claim, collect, judge, report, table, verdict
 
 GOOD = {
     "claim": "Gaps are filled",
@@ -58,6 +60,21 @@ def test_numbers_become_plain_ones():
     assert type(claim.value) is float
     assert type(claim.real) is bool
     assert json.dumps(claim.value) == "0.5"
+
+
+def test_judge_sums_up_repeats():
+    cells = AnnData(np.zeros((1, 1)), uns={"source": "simulated mice", "simulated": True})
+    found = judge(cells, "c", "1", "m", pd.Series([1.0, 2.0, 6.0]), "chance", 0.5, True, False)
+    expected = {"value": 3.0, "spread": np.sqrt(7), "repeats": 3, "verdict": "holds in part"}
+    expected |= {"data": "simulated mice", "real": False, "baseline": "chance"}
+    assert found == Claim("c", "1", "m", baseline_value=0.5, **expected)
+
+
+def test_judge_of_one_measurement_has_no_spread():
+    cells = AnnData(np.zeros((1, 1)), uns={"source": "mice"})
+    found = judge(cells, "c", "1", "m", 0.7, "chance", 0.5, True)
+    assert found.real
+    assert (found.value, found.spread, found.repeats) == (0.7, None, 1)
 
 
 def test_table():
