@@ -6,6 +6,13 @@ BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PY     := $(BIN)/python
 READY  := $(VENV)/.ready
 LIRPA  := auto_LiRPA==0.3
+# The ends of the ranges in pyproject.toml are tested in environments of their own. The newest
+# versions ask for a newer Python than the oldest have wheels for.
+NEWEST        ?= _build/newest
+NEWEST_PYTHON ?= $(call FIRST,python3.13 python3.12)
+LOWEST        ?= _build/lowest
+LOWEST_PYTHON ?= $(call FIRST,python3.11)
+FIRST  = $(shell for name in $(1); do if $$name -c '' 2>/dev/null; then echo $$name; break; fi; done)
 # Two workers share the notebooks and the tests, one thread each.
 TESTS  ?= -n 2 --dist worksteal --durations 10 --nbmake --nbmake-timeout 600 notebooks/*.ipynb tests rpumap
 
@@ -31,7 +38,7 @@ FULL_RUN := $(if $(FULL),RPUMAP_FULL=1)
 CHECK_PYTHON := import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and \
 	"rpumap needs Python 3.11, 3.12 or 3.13, and this is %d.%d. Name another one: make PYTHON=python3.12" % v)
 
-.PHONY: help book scorecard test pairs notebooks lint format links bench lock clean
+.PHONY: help book scorecard test newest lowest pairs notebooks lint format links bench lock clean
 .NOTPARALLEL:
 
 help:
@@ -39,9 +46,11 @@ help:
 	@echo "                (FULL=1: the paper's settings, which take longer)"
 	@echo "make scorecard  do so, and keep the results in book/scorecard.json"
 	@echo "make test       run the tests, the doctests and every notebook"
+	@echo "make newest     run the tests, not the notebooks, with the newest versions that pyproject.toml"
+	@echo "                allows (NEWEST_PYTHON=python3.13); 'make lowest' with the lowest"
 	@echo "make notebooks  write notebooks/*.ipynb from notebooks/*.py"
 	@echo "make pairs      check that the two agree"
-	@echo "make lint       check style; 'make format' mends what can be mended"
+	@echo "make lint       check style and types; 'make format' mends style where it can"
 	@echo "make links      check the links that leave the book (needs the network)"
 	@echo "make bench      measure speed"
 	@echo "make lock       resolve requirements.lock anew (needs a package index)"
@@ -71,6 +80,30 @@ scorecard: $(READY) pairs
 test: $(READY)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m pytest $(TESTS)
 
+# Both run no notebooks: what the book shows was made with the locked versions.
+newest: ENV = $(NEWEST)/$(notdir $(BIN))/python
+newest:
+	@test -n "$(NEWEST_PYTHON)" || { echo "There is neither python3.13 nor python3.12 here." \
+		"Name one: make newest NEWEST_PYTHON=path/to/python3.12"; exit 1; }
+	@$(NEWEST_PYTHON) -c '$(CHECK_PYTHON)'
+	$(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(ENV) -m pip install --quiet --upgrade pip
+	$(ENV) -m pip install --quiet --upgrade --upgrade-strategy eager -e ".[book,test]"
+	$(ENV) -m pip list
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(ENV) -m pytest -n 2 --dist worksteal tests rpumap
+
+lowest: ENV = $(LOWEST)/$(notdir $(BIN))/python
+lowest:
+	@test -n "$(LOWEST_PYTHON)" || { echo "There is no python3.11 here." \
+		"Name one: make lowest LOWEST_PYTHON=path/to/python3.11"; exit 1; }
+	@$(LOWEST_PYTHON) -c '$(CHECK_PYTHON)'
+	$(LOWEST_PYTHON) -m venv --clear $(LOWEST)
+	$(ENV) -m pip install --quiet --upgrade pip
+	$(ENV) book/lowest_versions.py > $(LOWEST)/lowest.txt
+	$(ENV) -m pip install --quiet -c $(LOWEST)/lowest.txt -e ".[test]"
+	$(ENV) -m pip list
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(ENV) -m pytest -n 2 --dist worksteal tests rpumap
+
 pairs: $(READY)
 	@$(PY) book/notebook_pairs.py
 
@@ -80,6 +113,7 @@ notebooks: $(READY)
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 format: $(READY)
 	$(PY) -m ruff check --fix .
@@ -104,4 +138,4 @@ lock:
 	mv _build/requirements.lock requirements.lock
 
 clean:
-	rm -rf _build build *.egg-info .pytest_cache .hypothesis .benchmarks .ruff_cache
+	rm -rf _build build *.egg-info .pytest_cache .hypothesis .benchmarks .ruff_cache .mypy_cache

@@ -16,10 +16,11 @@ import numpy as np
 
 import rpumap
 from rpumap import plotting
+from rpumap.chapters.style import use_style
 
 
 def main() -> None:
-    """Train on four fifths of the cells, place the rest, and save the picture."""
+    """Train on four fifths of the cells, map the others, and save the figure."""
     adata = rpumap.datasets.pancreas(source="real")
     labels = adata.obs["clusters"]
     is_new = np.arange(adata.n_obs) % 5 == 0
@@ -27,7 +28,7 @@ def main() -> None:
     model = rpumap.ParametricUMAP(random_state=0).fit(prep.fit_transform(adata[~is_new]))
     Z_new = model.transform(prep.transform(adata[is_new]))
 
-    plotting.use_style()
+    use_style()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.4))
     title = f"{(~is_new).sum():,} cells train the network"
     plotting.embedding(model.embedding_, labels[~is_new], ax=left, names="none", title=title)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rpumap.scorecard import Claim, collect, table
+from rpumap.chapters.scorecard import Claim, collect, table
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -14,24 +14,24 @@
 # %% [markdown]
 # # Quickstart: a map that new cells can be placed on
 #
-# You have a few thousand cells, each measured in hundreds of genes, and you want a picture. UMAP draws one. But next month more cells arrive, and UMAP has no place for them: it stores one point for each cell it has seen, and nothing else. *Parametric* UMAP stores a small neural network instead, a function from genes to places. A function can be asked about any cell.
+# You have a few thousand cells, each measured in hundreds of genes, and you want a picture. UMAP draws one. But next month more cells arrive, and UMAP has no coordinates for them: it stores one point for each cell it has seen, and nothing else. *Parametric* UMAP stores a small neural network instead, a function from gene values to coordinates. It can be evaluated for any cell.
 #
 # ## What you will do
 #
 # - Load the cells of a developing mouse pancreas and prepare them.
 # - Train a parametric UMAP on four fifths of them.
 # - Place the remaining fifth on the finished map.
-# - Put numbers on how good the picture is.
+# - Measure how good the picture is.
 #
 # ## What you will learn
 #
 # - The five lines that make up an analysis with `rpumap`.
-# - Why the place of a new cell costs one pass through a network, and no new graph.
+# - Why placing a new cell takes one pass through a network, and no new graph.
 # - Which two scores this book uses for a picture, and how to read them.
 #
 # ## What you need
 #
-# - About five minutes, and no more Python than calling functions.
+# - About five minutes, and Python as far as calling functions.
 # - No graphics card. On two ordinary processor cores the training below takes seconds.
 
 # %% tags=["remove-cell"]
@@ -48,9 +48,11 @@ import numpy as np
 
 import rpumap
 from rpumap import plotting
+from rpumap.chapters.comparison import describe_cells, transfer_labels
+from rpumap.chapters.style import use_style
 from rpumap.metrics import knn_accuracy, trustworthiness
 
-plotting.use_style()
+use_style()
 
 # %% [markdown]
 # ## The cells
@@ -59,8 +61,7 @@ plotting.use_style()
 
 # %%
 adata = rpumap.datasets.pancreas()
-simulated = bool(adata.uns.get("simulated", False))
-about_cells = "simulated cells" if simulated else "real cells"
+about_cells = describe_cells(adata)
 print(adata.uns["source"])
 print(f"{adata.n_obs:,} {about_cells}, {adata.n_vars:,} genes")
 adata.obs["clusters"].value_counts(sort=False)
@@ -72,9 +73,9 @@ adata.obs["clusters"].value_counts(sort=False)
 #
 # ## From counts to numbers a network can use
 #
-# Three things stand between counts and a fair comparison of cells. Most genes say nothing about cell type, so we keep the 300 that vary most. Some cells were simply sampled more deeply, so each cell is scaled to the same total of 10,000 counts. And a gene with large counts would drown the others, so each gene is turned into a z-score: its distance from the mean, in standard deviations. This is the recipe of the paper that the book follows {cite:p}`zhang2023robust`.
+# Counts need three steps before cells can be compared. Most genes say nothing about cell type, so we keep the 300 that vary most. Some cells were sampled more deeply than others, so each cell is scaled to the same total of 10,000 counts. And a gene with large counts would dominate every distance, so each gene is turned into a z-score: its distance from the mean, in standard deviations. This is the recipe of the paper that the book follows {cite:p}`zhang2023robust`.
 #
-# We set aside every fifth cell. It plays the part of next month's sample, so nothing may be learnt from it: genes, means and standard deviations come from the other cells alone.
+# We hold out every fifth cell. These cells stand for next month's sample, so nothing may be learnt from them: genes, means and standard deviations come from the other cells alone.
 
 # %%
 is_new = np.arange(adata.n_obs) % 5 == 0
@@ -86,7 +87,7 @@ print("cells to train on:", X.shape, "  new cells:", X_new.shape)
 # %% [markdown]
 # ## The map
 #
-# Two things happen in `fit`. First the cells are joined into a graph: each one is linked to its nearest neighbours in the space of 300 genes ([chapter 1](01_fuzzy_graph)). Then a network with two hidden layers of 128 units learns to place linked cells close together and unlinked cells apart ([chapters 2](02_loss_derivation) and [3](03_training)).
+# Two things happen in `fit`. First the cells are joined into a graph: each one is linked to its nearest neighbours in the space of 300 genes ([chapter 1](01_fuzzy_graph)). Then a network with two hidden layers of 128 units learns coordinates in which linked cells are close together and unlinked cells are apart ([chapters 2](02_loss_derivation) and [3](03_training)).
 
 # %%
 model = rpumap.ParametricUMAP(random_state=0)
@@ -101,22 +102,22 @@ ax = plotting.embedding(Z, labels[~is_new], title=f"Parametric UMAP, {about_cell
 # %% [markdown]
 # The labels were not used in training; they only choose the colours. That neighbouring types share a border, and that the path forks after the pre-endocrine cells, was found in the counts.
 #
-# Two warnings belong to every such picture. The axes have no meaning and no unit: only who is near whom counts. And the sizes of the gaps and islands must not be compared, because UMAP evens out density by design.
+# Two warnings belong to every such picture. The axes have no meaning and no unit: only which cells are near each other counts. And the sizes of gaps and clusters must not be compared, because UMAP evens out density by design.
 #
 # ## New cells
 #
-# Now the fifth that we set aside. Placing them needs no graph, no training, and none of the old cells: only the network.
+# Now the fifth that we held out. Placing these cells on the map needs no graph, no training, and none of the training cells: only the network.
 
 # %%
 Z_new = model.transform(X_new)
-assert Z_new.shape == (is_new.sum(), 2)
+print("coordinates of the new cells:", Z_new.shape)
 
 # %% mystnb={"image": {"alt": "The same map with the training cells in pale grey and the new cells as coloured dots. The new cells lie on the region of their own type."}, "figure": {"caption": "New cells (coloured) placed on the map of the training cells (grey).", "name": "fig-quickstart-new"}}
 title = f"New cells, {about_cells}"
 ax = plotting.embedding(Z_new, labels[is_new], size=9, title=title)
 grey = ax.scatter(*Z.T, s=3, color="#8F8F8F", alpha=0.25, linewidths=0, zorder=0)
 # %% [markdown]
-# And because the network is a function, a cell's place does not depend on the company it arrives in. One cell alone gets the same place as in the crowd, to the last bit:
+# And because the network is a function of one cell, a cell's coordinates do not depend on the other cells that are passed with it. One cell alone gets the same coordinates as in the whole table, to the last bit:
 
 # %%
 alone = model.transform(X_new[:1])
@@ -126,29 +127,29 @@ print("first new cell:", alone[0], "of type", labels[is_new].iloc[0])
 # %% [markdown]
 # ## How good is it?
 #
-# Beauty is no measure. The book uses two scores throughout.
+# How the picture looks is no measure of its quality. The book uses two scores throughout.
 #
-# *Trustworthiness* {cite:p}`venna2001` asks: are a cell's 15 neighbours on the map also near it in gene space? It is 1 if all of them are, and about 0.5 if the map is random. *15-NN accuracy* asks: if a cell's type is guessed from its 15 neighbours on the map, how often is the guess right? For the new cells we guess from the training cells around them, as you would do in practice.
+# *Trustworthiness* {cite:p}`venna2001` measures whether a cell's 15 neighbours on the map are also near it in gene space. It is 1 if all of them are, and about 0.5 if the map is random. *15-NN accuracy* is the share of cells whose type is guessed right from their 15 neighbours on the map. For the new cells we guess from the training cells around them, as you would do in practice: `transfer_labels` does it.
 
 # %%
-from sklearn.neighbors import KNeighborsClassifier
-
-guess = KNeighborsClassifier(15).fit(Z, labels[~is_new]).predict(Z_new)
+guess = transfer_labels(Z, labels[~is_new], Z_new)
 print(f"trustworthiness, training cells: {trustworthiness(X, Z):.3f}")
 print(f"trustworthiness, new cells:      {trustworthiness(X_new, Z_new):.3f}")
 print(f"15-NN accuracy, training cells:  {knn_accuracy(Z, labels[~is_new]):.3f}")
 print(f"15-NN accuracy, new cells:       {(guess == labels[is_new]).mean():.3f}")
+
+# %% tags=["remove-cell"]
 most_common = labels.value_counts(normalize=True).max()
 assert (guess == labels[is_new]).mean() > 2 * most_common
 
 # %% [markdown]
-# The last line of code checks the claim of this chapter: new cells land among their own kind, at least twice as often as if we had always guessed the commonest type. Compare the two pairs of numbers as well. A drop from training to new cells is the price of generalising. [Chapter 3](03_training) puts the same scores on the classical UMAP.
+# A new cell's type is guessed right at least twice as often as if we had always guessed the commonest type; a hidden cell of this chapter checks that. Compare the two pairs of numbers as well. The drop from training cells to new cells is the generalisation gap. [Chapter 3](03_training) puts the same scores on the classical UMAP.
 #
 # ## Take-aways
 #
-# - `Preprocessor` turns counts into z-scores and remembers how; `ParametricUMAP` turns z-scores into places and remembers how.
+# - `Preprocessor` turns counts into z-scores and remembers how; `ParametricUMAP` turns z-scores into coordinates and remembers how.
 # - New cells go through the same two steps, `transform` and `transform`. Nothing is refitted.
-# - Judge a map by its neighbourhoods, with a number, and never by the shapes of its islands.
+# - Judge a map by a score of its neighbourhoods, and never by the shapes of its clusters.
 #
 # ## On your own
 #
@@ -156,7 +157,7 @@ assert (guess == labels[is_new]).mean() > 2 * most_common
 #
 # ```{admonition} Solution
 # :class: dropdown
-# The whole map may turn, mirror or bend, because the loss only sees distances between points. The neighbourhoods, and with them both scores, stay about the same.
+# The whole map may turn, mirror or bend, because the loss depends on distances between points only. The neighbourhoods, and with them both scores, stay about the same.
 # ```
 #
 # 2. Give `prep.transform` a table in which half a dozen of the 300 genes are missing, such as `adata[:, adata.var_names != prep.genes_[0]]`. What does it do, and is it right?
@@ -177,7 +178,7 @@ assert (guess == labels[is_new]).mean() > 2 * most_common
 #
 # Use your own counts in the same way: an `AnnData` with raw counts in `X` and gene names in `var_names`. Keep `prep` and `model` together, because one is of no use without the other.
 #
-# A place on the map is a claim about a cell, and counts are noisy. How far can noise move a cell? For a network the answer can be computed, not only sampled: around each point there is a box that the cell provably cannot leave while its genes stay within given limits. Those certified boxes are the second half of robust parametric UMAP, and later chapters build them from scratch.
+# Counts are noisy. How far can noise move a cell on the map? For a network the answer can be computed, not only sampled: around each point there is a box that the cell provably cannot leave while its gene values stay within given limits. These certified boxes are the second half of robust parametric UMAP, and later chapters build them from scratch.
 #
 # ## Further reading
 #

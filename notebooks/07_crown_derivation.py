@@ -14,20 +14,20 @@
 # %% [markdown]
 # # Certified bounds: from intervals to CROWN
 #
-# A cell's counts are noisy, and its place on the map is computed from them. How far can noise move
-# that place? Not in the runs we happened to try, but at most, for every noise of a given size? This
-# chapter derives bounds that answer, with a proof.
+# A cell's counts are noisy, and its coordinates on the map are computed from them. How far can noise
+# move them? Not in the trials that we happened to make, but at most, for every noise of a given size?
+# This chapter derives bounds that answer this question, with a proof.
 #
 # ## What you will do
 #
 # - See ten thousand random trials miss the worst case by far.
 # - Bound a network of two neurons by hand, first loosely, then tightly, in exact fractions.
-# - Follow the paper from its eq. 13 to eq. 39, mend its slips, and write it for any depth.
-# - Draw boxes around cells of the pancreas that provably hold all their noisy places.
+# - Follow the paper from its eq. 13 to eq. 39, correct its slips, and write it for any depth.
+# - Draw boxes around cells of the pancreas that provably hold them under all noise of a given size.
 #
 # ## What you will learn
 #
-# - What intervals forget, and what lines remember.
+# - Which information intervals lose, and which linear bounds keep.
 # - Why the norm in the bound is not the norm of the ball.
 # - When a method that should be tighter is not, and what rounding does to a proof.
 #
@@ -52,19 +52,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.patches import Rectangle
 from torch import nn
 
 import rpumap
-from rpumap.bounds import crown, crown_ibp, ibp
-from rpumap.encoder import mlp
-from rpumap.plotting import COLORS, INK, use_style
+from rpumap import plotting
+from rpumap.chapters.comparison import describe_cells
+from rpumap.chapters.style import use_style
+from rpumap.networks import mlp
+from rpumap.plotting import COLORS, INK
+from rpumap.verification import Ball, auto_lirpa, crown, crown_ibp, ibp, projected_gradient
 
 use_style()
 
 # %% [markdown]
-# `Fraction` computes with exact fractions. The three functions from {mod}`rpumap.bounds` are what we
-# are going to derive; until then they stay in their box.
+# `Fraction` computes with exact fractions. `crown`, `crown_ibp` and `ibp` from {mod}`rpumap.verification`
+# are what we are going to derive; we use them only after that.
 #
 # ## Why trials are no proof
 #
@@ -75,9 +77,9 @@ use_style()
 # $$ l_j \le f_j(x) \le u_j \quad \text{for every } x \text{ in the ball.} $$ (eq-crown-goal)
 #
 # Together they make a {term}`box` on the map that the cell cannot leave. Why not add noise to the cell many
-# times and look? Try the simplest output there is: the sum of 300 genes with weights $+1$ and $-1$, for
-# $\epsilon = 1$. Its largest value is 300, reached when every gene moves the way its weight
-# points.
+# times and look? Try a very simple output: the sum of 300 genes with weights $+1$ and $-1$, for
+# $\epsilon = 1$. Its largest value is 300, reached when every gene changes in the direction of the sign
+# of its weight.
 
 # %%
 draw = np.random.default_rng(0)
@@ -90,7 +92,7 @@ assert trials.max() < 100
 # Random changes cancel, and the one corner of the cube that matters is one among $2^{300}$. Trials find
 # values that *do* occur. A {term}`certified bound` says which *cannot*.
 #
-# ## A network small enough for paper
+# ## A network small enough to bound by hand
 #
 # Two inputs, two hidden neurons, one output, and the ball $|x_1| \le 1$, $|x_2| \le 1$ around $x_0 = 0$:
 #
@@ -102,8 +104,8 @@ assert trials.max() < 100
 # \end{aligned}
 # $$ (eq-crown-small)
 #
-# At the centre $f = 2 \cdot 2 - 2 \cdot 1 = 2$. What is its range over the ball? With two inputs a fine
-# grid will tell.
+# At the centre $f = 2 \cdot 2 - 2 \cdot 1 = 2$. What is its range over the ball? With two inputs we can
+# use a fine grid.
 
 # %%
 W1, b1, w2 = np.array([[2, 1], [1, 2]]), np.array([2, 1]), np.array([2, -2])
@@ -123,7 +125,7 @@ assert small(np.array([-1, 1])) == -2 and small(np.array([1, -1])) == 6
 
 # %% [markdown]
 # This is a check, not a proof: the grid has gaps, and for 300 genes there is no grid. But it tells us
-# what to hope for: $-2$ to $6$, at the corners $(-1, 1)$ and $(1, -1)$.
+# the range that a bound has to approach: $-2$ to $6$, at the corners $(-1, 1)$ and $(1, -1)$.
 #
 # ### First try: intervals
 #
@@ -145,24 +147,26 @@ assert ibp_hand == (-8, 10)
 
 # %% [markdown]
 # Right, but loose: 18 wide where the truth is 8. The 10 would need $y_1 = 5$, that is $x = (1, 1)$, and
-# $y_2 = -2$, that is $x = (-1, -1)$, at the same time. Intervals *forget that both neurons see the same
-# cell*.
+# $y_2 = -2$, that is $x = (-1, -1)$, at the same time. Intervals *lose the information that both neurons
+# see the same cell*.
 #
-# ### Second try: lines
+# ### Second try: linear bounds
 #
-# What remembers the cell is a function of $x$. If $f(x)$ is below some linear function of $x$,
+# A function of $x$ keeps that information. If $f(x)$ is below some linear function of $x$,
 # we need only that function's maximum, and for a linear function this is easy. The ReLUs are
-# the only things that are not linear. So put each between two lines. That is eq. 13 of the paper:
+# the only parts that are not linear. So put each between two linear functions, its *linear relaxation*.
+# That is eq. 13 of the paper:
 #
 # $$
 # \alpha_L (y + \beta_L) \;\le\; \operatorname{relu}(y) \;\le\; \alpha_U (y + \beta_U)
 # \quad \text{for } l \le y \le u .
-# $$ (eq-crown-lines)
+# $$ (eq-crown-relaxation)
 #
-# Where $l \ge 0$, the ReLU *is* a line of slope 1; where $u \le 0$, of slope 0. Otherwise its sign is
-# open. Nothing straight lies closer above it than the chord from $(l, 0)$ to $(u, u)$. Below it, any line
-# through the origin with a slope from 0 to 1 will do. The *adaptive* choice
-# leaves the smaller area between the lines (exercise 2; {numref}`fig-crown-relu`):
+# Where $l \ge 0$, the ReLU *is* linear with slope 1; where $u \le 0$, with slope 0: such a neuron is
+# *stable*. Otherwise it is *unstable*: the sign of its input is not fixed over the region. No linear
+# function lies closer above its ReLU than the chord from $(l, 0)$ to $(u, u)$. Below it, any linear
+# function $s\,y$ with a slope $s$ from 0 to 1 is right. The *adaptive* choice
+# leaves the smaller area between the two (exercise 2; {numref}`fig-crown-relu`):
 #
 # $$
 # \begin{aligned}
@@ -175,24 +179,24 @@ assert ibp_hand == (-8, 10)
 
 
 # %%
-def relu_lines(low, high):
-    """Return alpha_L, alpha_U and beta_U of the lines around ReLUs."""
+def relaxation(low, high):
+    """Return alpha_L, alpha_U and beta_U of the linear relaxations of ReLUs."""
     below, above = (-low).clip(0), high.clip(0)
     return 1 * (high > -low), above / (above + below), below
 
 
-# %% mystnb={"image": {"alt": "Four panels of a ReLU between two lines. Input from -1 to 5: chord above, slope 1 below. From -4 to 2: chord above, flat line below. From 1 to 5 and from -5 to -1: both lines lie on the ReLU."}, "figure": {"caption": "A ReLU (grey) between its upper line (dashed) and its adaptive lower line (dotted), for four intervals. The shaded area is what the lines give away.", "name": "fig-crown-relu"}}
+# %% mystnb={"image": {"alt": "Four panels of a ReLU between two linear functions. Input from -1 to 5: chord above, slope 1 below. From -4 to 2: chord above, slope 0 below. From 1 to 5 and from -5 to -1: both lie on the ReLU."}, "figure": {"caption": "A ReLU (grey) between its upper bound (dashed) and its adaptive lower bound (dotted), for four intervals. The shaded area is the error of the relaxation. The upper two neurons are unstable, the lower two stable.", "name": "fig-crown-relu"}}
 fig, axes = plt.subplots(2, 2, figsize=(6.4, 5), sharex=True, sharey=True)
 for ax, ends in zip(axes.flat, ((-1, 5), (-4, 2), (1, 5), (-5, -1)), strict=True):
     y = np.linspace(*ends, 200)
-    slope_low, slope_high, beta = relu_lines(*np.array(ends))
-    lower_line, upper_line = slope_low * y, slope_high * (y + beta)
-    assert (lower_line <= np.maximum(y, 0) + 1e-12).all()
-    assert (np.maximum(y, 0) <= upper_line + 1e-12).all()
+    slope_low, slope_high, beta = relaxation(*np.array(ends))
+    below, above = slope_low * y, slope_high * (y + beta)
+    assert (below <= np.maximum(y, 0) + 1e-12).all()
+    assert (np.maximum(y, 0) <= above + 1e-12).all()
     ax.plot([-5.5, 0, 5.5], [0, 0, 5.5], color=INK, linewidth=5, alpha=0.4)
-    ax.fill_between(y, lower_line, upper_line, color=COLORS[1], alpha=0.25, linewidth=0)
-    ax.plot(y, upper_line, "--", color=COLORS[5], linewidth=2, label="upper line")
-    ax.plot(y, lower_line, ":", color=COLORS[0], linewidth=2.5, label="lower line")
+    ax.fill_between(y, below, above, color=COLORS[1], alpha=0.25, linewidth=0)
+    ax.plot(y, above, "--", color=COLORS[5], linewidth=2, label="upper bound")
+    ax.plot(y, below, ":", color=COLORS[0], linewidth=2.5, label="lower bound")
     ax.set_title("input from {} to {}".format(*ends))
     ax.set(xlabel="input $y$", ylabel="output")
     ax.label_outer()
@@ -200,12 +204,12 @@ legend = axes[0, 0].legend(loc="upper left")
 
 # %% [markdown]
 # The first neuron has $l = -1$, $u = 5$, so $\operatorname{relu}(y_1) \le \tfrac56 (y_1 + 1)$; the
-# second has $l = -2$, $u = 4$, so $\operatorname{relu}(y_2) \le \tfrac23 (y_2 + 2)$. The lower line
+# second has $l = -2$, $u = 4$, so $\operatorname{relu}(y_2) \le \tfrac23 (y_2 + 2)$. The lower bound
 # is $y$ for both. (`astype(object)` lets NumPy compute with fractions.)
 
 # %%
 l1, u1 = (ends.astype(object) * Fraction(1) for ends in (l1, u1))
-a_low, a_high, beta = relu_lines(l1, u1)
+a_low, a_high, beta = relaxation(l1, u1)
 assert a_high.tolist() == [Fraction(5, 6), Fraction(2, 3)] and beta.tolist() == [1, 2]
 assert a_low.tolist() == [1, 1]
 
@@ -214,8 +218,8 @@ assert a_low.tolist() == [1, 1]
 #
 # Now from the output back to the input. We want an *upper* bound of
 # $2 \operatorname{relu}(y_1) - 2 \operatorname{relu}(y_2)$. The first coefficient is positive: use the
-# upper line. The second is negative, and a negative number turns an inequality round: use the
-# *lower* line. Then put in what $y_1$ and $y_2$ are, and add up:
+# upper bound of the ReLU. The second is negative, and a negative factor reverses an inequality: use the
+# *lower* bound. Then insert $y_1$ and $y_2$, and add up:
 #
 # $$
 # \begin{aligned}
@@ -225,7 +229,7 @@ assert a_low.tolist() == [1, 1]
 # \end{aligned}
 # $$ (eq-crown-upper)
 #
-# Only in the last line do we ask for the worst cell: $x_1 = 1$ and $x_2 = -1$, which gives
+# Only in the last step do we look for the worst input: $x_1 = 1$ and $x_2 = -1$, which gives
 # $3 + \tfrac43 + \tfrac73 = \tfrac{20}{3}$. For the lower bound all roles are exchanged:
 #
 # $$
@@ -237,7 +241,7 @@ assert a_low.tolist() == [1, 1]
 # $$
 #
 # which is at least $-\tfrac83 - \tfrac23 = -\tfrac{10}{3}$. Here is the same in code. `Lambda` holds
-# the coefficients after the lines were chosen, `row` those of $x$.
+# the coefficients times the slopes that were selected, `row` the coefficients of $x$.
 
 
 # %%
@@ -259,16 +263,16 @@ assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 # %% [markdown]
 # The lower bound came out of the same function: *a lower bound of $f$ is minus an upper bound of
 # $-f$*. The range shrank from $[-8, 10]$ to $[-\tfrac{10}{3}, \tfrac{20}{3}]$, the truth being
-# $[-2, 6]$. At $(1, -1)$ we can see what is still given away. There $y_1 = 3$, where the chord reads
-# $\tfrac{10}{3}$ instead of 3. Twice that gap is $\tfrac23$, all of what separates
+# $[-2, 6]$. At $(1, -1)$ we can see the remaining error. There $y_1 = 3$, and the chord is
+# $\tfrac{10}{3}$ instead of 3. Twice the difference is $\tfrac23$, which is all that separates
 # $\tfrac{20}{3}$ from 6.
 #
 # ## Any depth: eq. 13 to 38
 #
 # Now $m$ layers of weights. Write $\phi_k = \operatorname{relu}(y^{(k)})$ with
 # $y^{(k)} = W^{(k)} \phi_{k-1} + b^{(k)}$ and $\phi_0 = x$, so that
-# $f_j = \sum_i W^{(m)}_{ji} \phi_{m-1, i} + b^{(m)}_j$ (eq. 14, 15). Pick for each neuron and each output
-# the line that the sign asks for (eq. 16, 17, 20, 21):
+# $f_j = \sum_i W^{(m)}_{ji} \phi_{m-1, i} + b^{(m)}_j$ (eq. 14, 15). Select for each neuron and each output
+# the linear function that the sign of the weight requires (eq. 16, 17, 20, 21):
 #
 # $$
 # \lambda_{ji}, \Delta_{ij} = \begin{cases}
@@ -281,7 +285,7 @@ assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 #
 # $$ f_j \le \sum_i \Lambda^{(m-1)}_{ji} \bigl( y^{(m-1)}_i + \Delta^{(m-1)}_{ij} \bigr) + b^{(m)}_j . $$
 #
-# Put in $y^{(m-1)} = W^{(m-1)} \phi_{m-2} + b^{(m-1)}$ (eq. 23, 24). What comes out has the form that we
+# Insert $y^{(m-1)} = W^{(m-1)} \phi_{m-2} + b^{(m-1)}$ (eq. 23, 24). What comes out has the form that we
 # started from, one layer further down (eq. 31, 33, 35):
 #
 # $$
@@ -293,8 +297,8 @@ assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 # \end{aligned}
 # $$ (eq-crown-step)
 #
-# So do it again, with $\tilde W^{(m-1)}$ in the place of $W^{(m)}$, whose *signs* now pick the
-# lines (eq. 25, 26), until $\phi_0 = x$ is reached. That is the whole recursion, eq. 37, and it ends
+# So do it again, with $\tilde W^{(m-1)}$ instead of $W^{(m)}$, whose *signs* now select the
+# linear functions (eq. 25, 26), until $\phi_0 = x$ is reached. That is the whole recursion, eq. 37, and it ends
 # in eq. 38:
 #
 # $$
@@ -302,20 +306,13 @@ assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 #   \bigl( b^{(k)} + \Delta^{(k)}_{:,j} \bigr) .
 # $$ (eq-crown-linear)
 #
-# One thing is missing. The lines of a neuron need its $l$ and $u$. Those of the first layer are
+# One thing is missing. The relaxation of a neuron needs its $l$ and $u$. Those of the first layer are
 # exact. For a deeper neuron, treat it as the output of the layers before it, and run the same
-# procedure. CROWN thus works its way forward through the layers, going backward from each
+# procedure. CROWN thus goes forward through the layers, and from each of them backward to the input
 # {cite:p}`zhang2018crown`.
 #
-# ```{admonition} If you read the paper beside this
-# :class: warning
-#
-# The second line of eq. 18, and eq. 19, give a negative weight the upper line. Eq. 19 swaps both, which
-# makes it the lower function. Eq. 27 has the offset outside the bracket that lambda multiplies; eq. 22 has it right.
-# Eq. 38 calls our last product Lambda(0), and its sum runs up to m; read Lambda(m) as the identity and
-# Delta(m) as 0. Sums over n with m in the index and "- 1" beside it mean the width of layer m - 1. And
-# eq. 39 has the wrong norm, see below.
-# ```
+# Some of the printed equations differ from these by a slip: 18, 19, 27, 38 and 39. The page on
+# [notation](../book/notation) lists what is wrong in each.
 #
 # In code, for one cell. `q` is the order of a norm, which the next section explains; for an $l_\infty$
 # ball it is 1, the sum of magnitudes as above.
@@ -337,16 +334,17 @@ def crown_by_hand(layers, x0, eps, q=1):
     for W, b in layers:
         upper = upper_bound(W, b, hidden, x0, eps, q)
         lower = -upper_bound(-W, -b, hidden, x0, eps, q)
-        hidden.append((W, b, relu_lines(lower, upper)))
+        hidden.append((W, b, relaxation(lower, upper)))
     return lower, upper
 
 
 # %% [markdown]
-# Two short functions. The lines of the output layer are made and not used, which saves an `if`. (A neuron
-# whose input is 0 throughout would divide 0 by 0; the package guards against that.) Does it
+# These are two short functions. The relaxation of the output layer is computed and not used, which saves an
+# `if`. (A neuron whose input is 0 throughout would divide 0 by 0; the package guards against that.) Do they
 # agree with the fractions, and on a random network with four hidden layers with the package?
-# {func}`rpumap.bounds.crown` bounds many cells at a time, can be differentiated, and
-# limits its memory; the formulas are these.
+# {func}`rpumap.verification.crown` bounds many cells at a time, can be differentiated, and
+# limits its memory; the formulas are these, in {func}`~rpumap.verification.relax` and
+# {func}`~rpumap.verification.upper_bound`.
 
 
 # %%
@@ -365,6 +363,7 @@ def layers_of(network):
     return [(linear.weight.detach(), linear.bias.detach()) for linear in network[::2]]
 
 
+# %%
 paper_net, origin = network_of((W1, b1), ([w2], [0])), torch.zeros(1, 2).double()
 by_hand = crown_by_hand(layers_of(paper_net), origin[0], 1.0)
 assert np.allclose(by_hand, [[-10 / 3], [20 / 3]])
@@ -375,7 +374,7 @@ for linear in deep[::2]:
     linear.bias.data.normal_(generator=seed)
 cells = torch.randn(5, 20, generator=seed).double()
 by_hand = [torch.stack(crown_by_hand(layers_of(deep), cell, 0.1)) for cell in cells]
-package = torch.stack(crown(deep, cells, 0.1), dim=1)
+package = torch.stack(crown(deep, Ball(cells, 0.1)), dim=1)
 torch.testing.assert_close(torch.stack(by_hand), package, rtol=1e-10, atol=1e-10)
 
 # %% [markdown]
@@ -389,15 +388,17 @@ METHODS = {"ibp": ibp, "crown_ibp": crown_ibp, "crown": crown}
 table = {}
 with torch.no_grad():
     for name, method in METHODS.items():
-        lower, upper = (ends.item() for ends in method(paper_net, origin, 1.0))
-        wide = torch.stack(method(deep, cells, 0.1)).diff(dim=0).mean().item()
+        lower, upper = (ends.item() for ends in method(paper_net, Ball(origin, 1.0)))
+        wide = torch.stack(method(deep, Ball(cells, 0.1))).diff(dim=0).mean().item()
         table[name] = lower, upper, wide
 columns = ["2-2-1: lower", "2-2-1: upper", "deep: mean width"]
 table = pd.DataFrame(table, index=columns).T
 assert np.allclose(table.loc["ibp"][:2], ibp_hand)
 assert np.allclose(table.loc["crown_ibp"][:2], table.loc["crown"][:2])
-assert table[columns[2]].is_monotonic_decreasing
 table.round(3)
+
+# %% tags=["remove-cell"]
+assert table[columns[2]].is_monotonic_decreasing
 
 # %% [markdown]
 # ## The norm is the dual one: eq. 39
@@ -413,16 +414,16 @@ table.round(3)
 # This is Hölder's inequality, with equality at some point of the ball, and $q$ is called *dual* to $p$.
 # Three cases matter:
 #
-# - $p = \infty$: every $|y_i| \le 1$, so let each follow the sign of $\Lambda_i$. That yields
+# - $p = \infty$: every $|y_i| \le 1$, so give each the sign of $\Lambda_i$. The result is
 #   $\sum_i |\Lambda_i|$, the norm with $q = 1$.
-# - $p = 2$: go one unit along $\Lambda$ itself. That yields its length, $q = 2$.
-# - $p = 1$: there is one unit to spend. Spend it on the largest $|\Lambda_i|$: $q = \infty$.
+# - $p = 2$: go one unit along $\Lambda$ itself. The result is its length, $q = 2$.
+# - $p = 1$: the $|y_i|$ add up to at most 1. Put all of it on the largest $|\Lambda_i|$: $q = \infty$.
 #
 # The paper prints $\lVert \Lambda \rVert_\infty$ and calls it the maximum absolute value. That is right
 # for $p = 1$ only. Take the upper function of {eq}`eq-crown-upper`, $\Lambda = (\tfrac43, -\tfrac73)$, and
 # measure on a fine outline of each ball ({numref}`fig-crown-dual`).
 
-# %% mystnb={"image": {"alt": "Three panels with the unit balls of the three norms: square, disc and diamond. A dashed line touches each ball at its furthest point: the corner (1, -1) of the square, a point of the circle in the direction of Lambda, and the corner (0, -1) of the diamond."}, "figure": {"caption": "How far a ball reaches in the direction $\\Lambda = (4/3, -7/3)$ (arrow, shortened). On the dashed line $\\Lambda y$ has the largest value that the ball allows, which is the dual norm in the title. The dot is where it is reached.", "name": "fig-crown-dual"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels with the unit balls of the three norms: square, disc and diamond. A dashed line touches each ball at its furthest point: the corner (1, -1) of the square, a point of the circle in the direction of Lambda, and the corner (0, -1) of the diamond."}, "figure": {"caption": "How far a ball reaches in the direction $\\Lambda = (4/3, -7/3)$ (arrow, shortened). On the dashed line $\\Lambda y$ has the largest value that the ball allows, which is the dual norm in the title. The dot is where it is reached.", "name": "fig-crown-dual"}}
 direction, angle = row.astype(float), np.linspace(0, 2 * np.pi, 20_001)
 circle = np.stack([np.cos(angle), np.sin(angle)])
 arrow = {"arrowstyle": "->", "color": INK}
@@ -443,9 +444,10 @@ for ax, p, q in zip(axes, (np.inf, 2, 1), (1, 2, np.inf), strict=True):
     ax.set_title(f"$l_{{{name}}}$ ball: {dual:.2f}", fontsize=11)
 
 # %% [markdown]
-# Does it matter? For our ball the print gives $3 + \tfrac73 = \tfrac{16}{3}$. But $f(1, -1) = 6$. The point
-# lies in the ball, and above the "bound". The swapped lines of eq. 19 fare no better:
-# they give the lower function, which is at most $\tfrac{10}{3}$.
+# Does it matter? For our ball the printed eq. 39 gives $3 + \tfrac73 = \tfrac{16}{3}$. But $f(1, -1) = 6$: the
+# point lies in the ball, and its output above the "bound". The printed eq. 19, which swaps the upper and the
+# lower function of each ReLU, is no better: it gives the lower linear function, which is at most
+# $\tfrac{10}{3}$.
 
 # %%
 printed_39 = constant + abs(row).max()
@@ -453,7 +455,7 @@ printed_19 = minus_constant + abs(minus_row).sum()
 assert printed_39 == Fraction(16, 3) and printed_19 == Fraction(10, 3)
 assert small(np.array([1, -1])) == 6 > printed_39 > printed_19
 for norm, p, q in (("linf", np.inf, 1), ("l2", 2, 2), ("l1", 1, np.inf)):
-    lower, upper = (ends.item() for ends in crown(paper_net, origin, 1.0, norm))
+    lower, upper = (ends.item() for ends in crown(paper_net, Ball(origin, 1.0, norm)))
     in_ball = np.linalg.norm(grid, p, axis=1) <= 1 + 1e-12
     inside = values[in_ball].round(9) + 0.0  # no -0
     assert lower <= inside.min() and inside.max() <= upper + 1e-9
@@ -464,43 +466,43 @@ for norm, p, q in (("linf", np.inf, 1), ("l2", 2, 2), ("l1", 1, np.inf)):
 
 # %% [markdown]
 # With 300 genes the two norms can differ by a factor of 300. A bound with the wrong one is no bound,
-# and looks splendid.
+# and looks much tighter than a right one.
 #
-# ## Tighter is not a promise
+# ## CROWN is not always tighter
 #
-# In the table CROWN beat IBP. Must it? Take the smallest network, $f(x) = \operatorname{relu}(x)$, for
-# $-1 \le x \le 2$. IBP finds $[0, 2]$, which is exact. CROWN's lower line is $x$ itself, since $2 > 1$, and
-# its minimum is $-1$: below anything a ReLU gives out. With `lower_slope="zero"` the lower line
-# stays at 0.
+# In the table CROWN is tighter than IBP. Must it be? Take the smallest network, $f(x) = \operatorname{relu}(x)$, for
+# $-1 \le x \le 2$. IBP finds $[0, 2]$, which is exact. CROWN's lower function is $x$ itself, since $2 > 1$, and
+# its minimum is $-1$: below any output of a ReLU. With `lower_slope="zero"` the lower function is 0.
 
 # %%
 one_relu = network_of(([[1]], [0]), ([[1]], [0]))
 middle = torch.tensor([[0.5]]).double()
 for name, options in (("adaptive", {}), ("zero", {"lower_slope": "zero"})):
-    ends = [end.item() + 0.0 for end in crown(one_relu, middle, 1.5, **options)]
+    ends = [end.item() + 0.0 for end in crown(one_relu, Ball(middle, 1.5), **options)]
     print(f"crown, {name}: {ends}")
     assert ends == ([0, 2] if options else [-1, 2])
-assert [end.item() for end in ibp(one_relu, middle, 1.5)] == [0, 2]
+assert [end.item() for end in ibp(one_relu, Ball(middle, 1.5))] == [0, 2]
 
 # %% [markdown]
-# With slope zero the three methods always nest: the lines keep each ReLU's output from 0 to
+# With slope zero the three methods always nest: the relaxation keeps each ReLU's output from 0 to
 # $u$, as IBP does, so no step can be worse. With the adaptive slope they mostly nest, and the bounds are
 # mostly tighter, but neither is certain. Where two bounds disagree, take the larger lower and the smaller
 # upper one: both are proved, so the truth lies in the intersection. No method of this family, with
-# one line above and below each ReLU, reaches the truth in general {cite:p}`salman2019convex`.
+# one linear function above and one below each ReLU, is exact in general {cite:p}`salman2019convex`.
 #
 # ## Equal to auto_LiRPA
 #
-# The paper used auto_LiRPA {cite:p}`xu2020lirpa`, a library by authors of CROWN. Where it is installed, let it be
-# the judge; {mod}`rpumap.lirpa` hands it the network.
+# The paper used auto_LiRPA {cite:p}`xu2020lirpa`, a library by authors of CROWN. Where it is installed, we compare
+# with it, through {mod}`rpumap.verification.auto_lirpa`.
 
 # %%
 if importlib.util.find_spec("auto_LiRPA") is None:
-    print("auto_LiRPA is not installed here; rpumap.lirpa.INSTALL says how to get it.")
+    print("auto_LiRPA is not installed here; see rpumap.verification.auto_lirpa.INSTALL.")
 else:
     for norm in ("linf", "l2", "l1"):
-        theirs = torch.stack(rpumap.lirpa.bounds(deep, cells, 0.1, norm))
-        gap = (torch.stack(crown(deep, cells, 0.1, norm)) - theirs).abs().max().item()
+        region = Ball(cells, 0.1, norm)
+        theirs = torch.stack(auto_lirpa.bounds(deep, region))
+        gap = (torch.stack(crown(deep, region)) - theirs).abs().max().item()
         print(f"{norm:>4}: largest difference {gap:.0e}")
         assert gap < 1e-6
 
@@ -508,69 +510,73 @@ else:
 # ## Real cells
 #
 # Now the pancreas cells of the earlier chapters, 300 genes, and a map trained with the default
-# settings. `seen_range` plays the adversary: for each coordinate it moves every gene by
-# $\epsilon$ the way that the slope at the cell points, up and down. What it reaches *does* happen, so the true
-# range is no smaller. The bounds say that it is no larger than theirs. The table shows widths, averaged over both
-# coordinates and 500 cells, and divided by the standard deviation of the map.
+# settings. The adversary is {func}`~rpumap.verification.projected_gradient` with a single step: up and down along each
+# coordinate, every gene changes by $\epsilon$ in the direction of the sign of its slope at the cell. The coordinates
+# that it reaches *do* occur, so the true range is no smaller. The bounds say that it is no larger than theirs. The
+# table shows widths, averaged over both coordinates and 500 cells, and divided by the standard deviation of the map.
 
 # %%
 adata = rpumap.datasets.pancreas()
-source = "simulated cells" if adata.uns.get("simulated") else "real cells"
+source = describe_cells(adata)
 X = rpumap.Preprocessor(n_top_genes=300).fit_transform(adata)
 model = rpumap.ParametricUMAP(random_state=0).fit(X)
-x, Z, encoder = torch.as_tensor(X), model.embedding_, model.encoder_
-encoder.requires_grad_(False)
+x, Z, encoder = torch.as_tensor(X), model.embedding_, model.encoder_.requires_grad_(False)
 
 
-def seen_range(x, eps):
-    """Places at the four corners to which the slopes of the two coordinates point."""
-    start, places = x.clone().requires_grad_(), []
-    for coordinate in encoder(start).T:
-        (slope,) = torch.autograd.grad(coordinate.sum(), start, retain_graph=True)
-        places += [encoder(x + sign * eps * slope.sign()) for sign in (-1, 1)]
-    return torch.stack(places)
+# %%
+WAYS = torch.tensor([[-1, 0], [1, 0], [0, -1], [0, 1]])  # both directions of both coordinates
 
 
+def attack(x, eps):
+    """Return the coordinates after the one-step attack, (4, n_cells, 2)."""
+    return encoder(projected_gradient(encoder, Ball(x, eps), WAYS, n_steps=1))
+
+
+# %%
 sample = x[draw.choice(len(x), 500, replace=False)]
 spread, table = torch.as_tensor(Z.std(0)), {}
 for eps in (0.02, 0.05, 0.1, 0.2):
-    places = seen_range(sample, eps)
-    seen = places.amax(0) - places.amin(0)
+    attacked = attack(sample, eps)
+    seen = attacked.amax(0) - attacked.amin(0)
     for name, method in METHODS.items():
-        lower, upper = method(encoder, sample, eps)
-        assert (lower - 1e-4 <= places).all() and (places <= upper + 1e-4).all()
+        lower, upper = method(encoder, Ball(sample, eps))
+        assert (lower - 1e-4 <= attacked).all() and (attacked <= upper + 1e-4).all()
         table.setdefault(name, {})[eps] = ((upper - lower) / spread).mean().item()
     table.setdefault("adversary", {})[eps] = (seen / spread).mean().item()
 table = pd.DataFrame(table).rename_axis("eps")
-assert (table.diff(axis=1).iloc[:, 1:] < 0).all(axis=None)
 print(f"mean width, {source}")
 table.round(2)
+
+# %% tags=["remove-cell"]
+assert (table.diff(axis=1).iloc[:, 1:] < 0).all(axis=None)
 
 # %% [markdown]
 # Read the table from right to left. The adversary really does move a cell this far. The true width lies
 # between the last two columns, and the smaller $\epsilon$, the closer these are. As $\epsilon$ grows the gap
-# opens: more ReLUs have an open sign, each gives away its shaded area, and the weights of the later
-# layers multiply what was given away. CROWN-IBP and IBP give away more at every layer.
+# grows: more neurons are unstable, each adds the error of its relaxation, and the weights of the later
+# layers multiply these errors. CROWN-IBP and IBP have larger errors at every layer.
 
 # %%
 looser = table["crown"] / table["adversary"]
-assert looser.is_monotonic_increasing
 width_of_map = float(((Z.max(0) - Z.min(0)) / Z.std(0)).mean())
 print(f"the whole map is {width_of_map:.1f} standard deviations wide")
 for eps, ratio in looser.items():
     verdict = "wider" if table.loc[eps, "crown"] > width_of_map else "narrower"
     print(f"eps {eps}: crown {ratio:.1f} times the adversary, {verdict} than the map")
+
+# %% tags=["remove-cell"]
+assert looser.is_monotonic_increasing
 assert table.loc[0.2, "crown"] > width_of_map > table.loc[0.02, "crown"]
 
 # %% [markdown]
-# So at the paper's $\epsilon$ of 0.2 the certificate of this network is wider than the whole map. It is true, and
-# it certifies nothing of use. Note what it does *not* say: that noise of this size would carry cells across the
-# map. It says that this method cannot exclude it. The network was never asked to be easy to bound;
-# [Robust training](08_robust_training) asks it to.
+# So at the paper's $\epsilon$ of 0.2 the certificate of this network is wider than the whole map. It is right, and
+# of no use. Note what it does *not* say: that noise of this size would move cells across the
+# map. It says that this method cannot exclude it. The network was not trained to be easy to bound;
+# [Robust training](08_robust_training) does that.
 #
 # For a picture, take the cell in the middle of each of the six largest types, and a small $\epsilon$.
 
-# %% mystnb={"image": {"alt": "Top: the map in grey with nested rectangles around six cells; the dotted ones of ibp are by far the largest, the dashed ones of crown_ibp small, the solid ones of crown smallest. Bottom: one of the cells enlarged, with dots of random noise in a small heap, four crosses further out, and the two smaller boxes around them."}, "figure": {"caption": "Boxes that provably hold a cell's place, by three methods, on the map (top) and around one of the cells (bottom; the box of `ibp` is outside the frame). Dots: random corners of the ball. Crosses: the four corners that the adversary tried.", "name": "fig-crown-boxes"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Top: the map in grey with nested rectangles around six cells; the dotted ones of ibp are by far the largest, the dashed ones of crown_ibp small, the solid ones of crown smallest. Bottom: one of the cells enlarged, with dots of random noise close together, four crosses further out, and the two smaller boxes around them."}, "figure": {"caption": "Boxes that provably hold a cell under noise, by three methods, on the map (top) and around one of the cells (bottom; the box of `ibp` is outside the frame). Dots: random corners of the ball. Crosses: the four results of the adversary.", "name": "fig-crown-boxes"}}
 types = adata.obs["clusters"]
 chosen = []
 for name in types.value_counts().index[:6]:
@@ -582,83 +588,85 @@ looks = ((COLORS[1], ":"), (COLORS[0], "--"), (COLORS[5], "-"))
 fig, (top, zoom) = plt.subplots(2, 1, figsize=(5.6, 8.6), height_ratios=(1.1, 1))
 top.scatter(*Z.T, s=3, color=INK, alpha=0.25, linewidths=0)
 for (name, method), (color, style) in zip(METHODS.items(), looks, strict=True):
-    lower, upper = (ends.numpy() for ends in method(encoder, x[chosen], eps))
-    frame = {"fill": False, "edgecolor": color, "linestyle": style, "linewidth": 1.8}
-    for corner, size in zip(lower, upper - lower, strict=True):
-        top.add_patch(Rectangle(corner, *size, **frame))
-    zoom.add_patch(Rectangle(lower[-1], *(upper - lower)[-1], **frame, label=name))
+    lower, upper = (ends.numpy() for ends in method(encoder, Ball(x[chosen], eps)))
+    look = {"color": color, "linestyle": style, "linewidth": 1.8}
+    plotting.boxes(lower, upper, ax=top, **look)
+    plotting.boxes(lower[-1:], upper[-1:], ax=zoom, **look, label=name)
     if name == "crown_ibp":
         edge = 0.1 * (upper - lower)[-1]
         zoom.axis(np.stack([lower[-1] - edge, upper[-1] + edge]).T.ravel())
 signs = torch.as_tensor(draw.choice([-1.0, 1.0], (500, 300))).float()
 noisy = encoder(x[last] + eps * signs).numpy()
-pushed = seen_range(x[[last]], eps)[:, 0].numpy()
+attacked = attack(x[[last]], eps)[:, 0].numpy()
 assert ((lower[-1] <= noisy) & (noisy <= upper[-1])).all()
-assert (np.ptp(noisy, axis=0) < np.ptp(pushed, axis=0)).all()
+assert (np.ptp(noisy, axis=0) < np.ptp(attacked, axis=0)).all()
 zoom.scatter(*noisy.T, s=6, color=INK, alpha=0.6, linewidths=0, label="random noise")
-zoom.scatter(*pushed.T, s=50, color=COLORS[2], marker="x", label="adversary")
+zoom.scatter(*attacked.T, s=50, color=COLORS[2], marker="x", label="adversary")
 handles = zoom.get_legend_handles_labels()
 fig.legend(*handles, loc="outside lower center", ncols=3, fontsize=9)
 top.set(title=f"$\\epsilon = {eps}$, {source}", aspect="equal", xticks=[], yticks=[])
-top.autoscale_view()
 zoom.set(title=f"{types.iloc[last]} cell", xlabel="dimension 1", ylabel="dimension 2")
 plt.show()
 
 # %% [markdown]
-# In {numref}`fig-crown-boxes` we see what the sum of 300 genes showed: random noise stays in a small heap, and the
-# adversary gets well beyond it.
+# {numref}`fig-crown-boxes` shows the same as the sum of 300 genes: random noise moves the cell only a little, and the
+# adversary moves it much further.
 #
 # ## What rounding does to a proof
 #
 # All of this holds for real numbers. A computer rounds each of them, to some seven digits in float32. A
-# bound that is right by a hair may then be wrong by a hair. Count the cells whose place, as the network
-# itself computes it, lies outside its own box, for very small balls.
+# bound that is only just right may then be wrong. Count the cells whose coordinates, as the network
+# itself computes them, lie outside their own box, for very small balls.
 #
-# `rounding="computed"` repairs this: it works in float64, and moves every bound outward by a limit on all that
+# `rounding="computed"` corrects this: it works in float64, and moves every bound outward by a limit on all that
 # rounding can have done, both to the bound and to the network's own float32 output. A sum of $n$
 # products errs by at most about $n u$ times the sum of their magnitudes, where $u$ is half the distance
-# from 1 to the next number; {mod}`rpumap.bounds` carries that through the layers.
+# from 1 to the next number; {mod}`rpumap.verification.bounds` carries that through the layers.
 
 # %%
-places, table = encoder(sample), {}
+Z_sample, table = encoder(sample), {}
 for eps in (0.0, 1e-7, 1e-5, 1e-2):
     for mode in (None, "computed"):
-        lower, upper = crown(encoder, sample, eps, rounding=mode)
-        outside = ((places < lower) | (places > upper)).any(1).sum().item()
+        lower, upper = crown(encoder, Ball(sample, eps), rounding=mode)
+        outside = ((Z_sample < lower) | (Z_sample > upper)).any(1).sum().item()
         width = (upper - lower).mean().item()
         table.setdefault((mode or "plain", "outside"), {})[eps] = outside
         table.setdefault((mode or "plain", "width"), {})[eps] = width
 table = pd.DataFrame(table).rename_axis("eps")
-assert table.loc[0.0, ("plain", "outside")] > 0
-assert (table["computed", "outside"] == 0).all()
 table.rename(index="{:g}".format).map("{:.3g}".format)
 
+# %% tags=["remove-cell"]
+assert table.loc[0.0, ("plain", "outside")] > 0
+assert (table["computed", "outside"] == 0).all()
+
 # %% [markdown]
-# At radius 0 the plain box is a single point, found by another order of summation than the
-# network's, and misses it. In larger balls the centre lies well inside its box, and this count
-# notices nothing; a worst case on the edge may still slip out. The remedy has a fixed price, in the first row of
-# the last column, which matters less the wider the box. While training, where only the size of a box counts, leave `rounding` out;
-# when the word is "certified", put it in. (`"exact"` allows for the bound's own rounding only.)
+# At radius 0 the plain box is a single point, computed with another order of summation than the
+# network's output, and misses it. In larger balls the centre lies well inside its box, and this count
+# shows nothing; a worst case on the edge may still lie outside. The correction widens every box by about the width in
+# the first row of the last column, which matters less the wider the box. In training, where only the size of a box
+# counts, leave `rounding` out; for anything that you call certified, use it. (`"exact"` allows for the bound's own
+# rounding only.)
 #
 # ## What can go wrong
 #
-# - **A wrong bound looks like a very good one.** Swapped lines or the wrong norm made the bounds
-#   above *tighter*. Test that nothing gets out, with an adversary, and compare with another program.
-# - **Biases of zero in a test.** A fresh network has them, and a slip in $b + \Delta$ passes unnoticed.
-# - **Layers that are no ReLU network.** Dropout and batch normalisation behave differently in training;
+# - **A wrong bound looks like a very good one.** Swapped linear functions or the wrong norm made the bounds
+#   above *tighter*. Test with an adversary that no output lies outside, and compare with another program.
+# - **Biases of zero in a test.** A new network has them, and an error in $b + \Delta$ remains unnoticed.
+# - **Layers other than Linear and ReLU.** Dropout and batch normalisation behave differently in training;
 #   bound the network as it is used. Batch normalisation can be folded (exercise 3).
-# - **A box read as a cloud.** It is a worst case, not a spread to be expected.
-# - **A ball that is no noise.** Counts cannot fall below zero, and noise depends on a gene's mean. A box with
-#   its own ends for each gene (`lower_input`, `upper_input`) describes that better than one $\epsilon$.
+# - **A box taken for a distribution.** It is a worst case, not a spread to be expected.
+# - **A ball that is not like the noise.** Counts cannot fall below zero, and noise depends on a gene's mean. A
+#   {class}`~rpumap.verification.Box` with its own ends for each gene describes that better than one $\epsilon$.
 #
 # ## Take-aways
 #
-# - Trials show what happens, bounds what cannot happen. The truth lies between.
-# - Intervals forget that all neurons see the same cell. CROWN keeps each output between two linear
-#   functions of the cell, and asks for the worst cell only at the end.
-# - The sign of a coefficient picks the line; going backward, the signs change with every layer.
+# - Trials show what does occur, bounds what cannot occur. The truth lies between.
+# - Intervals lose the information that all neurons see the same cell. CROWN keeps each output between two linear
+#   functions of the cell, and looks for the worst input only at the end.
+# - The sign of a coefficient selects the upper or the lower function of a ReLU; going backward, the signs change
+#   with every layer.
 # - The norm in the bound is dual to that of the ball: $l_\infty$ takes the sum of magnitudes.
-# - Tighter bounds cost more. With the adaptive slope no order is certain; with slope zero it is.
+# - Tighter bounds take more time. With the adaptive slope no order is certain; with slope zero it is.
 #
 # ## On your own
 #
@@ -669,7 +677,7 @@ table.rename(index="{:g}".format).map("{:.3g}".format)
 # :class: dropdown
 #
 # The rows (2, 1) and (1, 2) have largest magnitude 2. So y1 lies in [0, 4] and y2 in [-1, 3]. IBP: from
-# 2*0 - 2*3 = -6 to 2*4 - 2*0 = 8. The first ReLU is always on, so both its lines are y1. The second has
+# 2*0 - 2*3 = -6 to 2*4 - 2*0 = 8. The first neuron is always active, so both its bounds are y1. The second has
 # the chord (3/4)(y2 + 1), and y2 below it, since 3 > 1.
 #
 # Upper: 2 y1 - 2 y2 = 2 x1 - 2 x2 + 2, at most 2 + 2 = 4. Lower: 2 y1 - (3/2)(y2 + 1)
@@ -677,16 +685,16 @@ table.rename(index="{:g}".format).map("{:.3g}".format)
 # bound is exact. The table of the three norms shows the same numbers.
 # ```
 #
-# **2. The adaptive slope.** The sign of a ReLU's input is open. Show that among lower lines $s\,y$ with
-# $0 \le s \le 1$ the smallest area between the two lines has $s = 1$ if $u > -l$, and $s = 0$ if $u < -l$.
+# **2. The adaptive slope.** A neuron is unstable. Show that among lower bounds $s\,y$ with
+# $0 \le s \le 1$ the smallest area between the two bounds has $s = 1$ if $u > -l$, and $s = 0$ if $u < -l$.
 #
 # ```{admonition} Solution
 # :class: dropdown
 #
-# The upper line does not depend on s. Under the lower one, from l to u, lies s (u² - l²) / 2. The area
+# The upper bound does not depend on s. The integral of the lower one from l to u is s (u² - l²) / 2. The area
 # between is smallest where this is largest. It is linear in s with slope (u² - l²) / 2, which is positive
 # for u > -l: take s = 1. It is negative for u < -l: take s = 0. At u = -l every s leaves the same area.
-# The smallest area is a rule of thumb. What matters is the bound at the end, and alpha-CROWN chooses each
+# The smallest area is a heuristic. What matters is the bound at the end, and alpha-CROWN chooses each
 # slope by gradient descent on it: any slope from 0 to 1 is sound.
 # ```
 #
@@ -707,7 +715,7 @@ table.rename(index="{:g}".format).map("{:.3g}".format)
 #     folded = network_of((W, b), (np.ones((1, 16)), [0.0]))
 #     longer = nn.Sequential(linear, norm, *folded[1:])
 #     assert torch.allclose(longer(cells), folded(cells))
-#     print(crown(folded, cells, 0.1))
+#     print(crown(folded, Ball(cells, 0.1)))
 # ```
 #
 # **4. Depth.** Give `mlp` 1 to 6 hidden layers of 32 neurons, 20 inputs, and bound 20 random cells at
@@ -721,22 +729,22 @@ table.rename(index="{:g}".format).map("{:.3g}".format)
 #         network = mlp(20, (32,) * depth, 2, seed)
 #         points = torch.randn(20, 20, generator=seed)
 #         for name, method in METHODS.items():
-#             lower, upper = method(network, points, 0.05)
+#             lower, upper = method(network, Ball(points, 0.05))
 #             print(depth, name, (upper - lower).mean().item())
 #
 # IBP grows about threefold with each layer, from 1.3 to 291, and CROWN-IBP, from the second layer on,
-# even faster: 0.41 to 168. CROWN hardly grows, 0.41 to 0.62. At this radius few signs are open as long as the
-# intervals are tight. What is lost comes from intervals that feed on loose intervals.
+# even faster: 0.41 to 168. CROWN hardly grows, 0.41 to 0.62. At this radius few neurons are unstable as long as the
+# intervals are tight. Loose intervals in one layer make those of the next layer looser still.
 # ```
 #
 # ## In practice
 #
 # - `rpumap.certify(model, X, eps)` does all this for a fitted model and a NumPy array, in the units of `X`.
-# - Use {func}`~rpumap.bounds.ibp` to look, {func}`~rpumap.bounds.crown_ibp` where many bounds are needed, and
-#   {func}`~rpumap.bounds.crown` with `rounding="computed"` for what you report.
+# - Use {func}`~rpumap.verification.ibp` for a first look, {func}`~rpumap.verification.crown_ibp` where many bounds
+#   are needed, and {func}`~rpumap.verification.crown` with `rounding="computed"` for what you report.
 # - Report $\epsilon$ with its norm and units, the method, and an adversary's range beside the bound.
-# - Certify with the same preprocessing that placed the cells: $\epsilon$ lives in its z-scores.
-# - For layers other than Linear and ReLU, {func}`rpumap.lirpa.bounds` asks auto_LiRPA.
+# - Certify with the same preprocessing that the cells were projected with: $\epsilon$ is in the unit of its z-scores.
+# - For layers other than Linear and ReLU, {func}`rpumap.verification.auto_lirpa.bounds` calls auto_LiRPA.
 #
 # ## Further reading
 #

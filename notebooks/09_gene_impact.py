@@ -14,10 +14,10 @@
 # %% [markdown]
 # # What a gene does to the map
 #
-# A cell stands at a certain place on the map. Which genes put it there? A drawing cannot answer.
-# A network can: it is a formula, and a formula can be differentiated. The paper uses this to
+# A cell has a certain position on the map. Which genes determine it? A drawing cannot answer this.
+# A network can: it is a function that can be differentiated. The paper uses this to
 # compare a plain map with a robust one (section 3.5, figure 5B and 5D). We repeat that comparison,
-# and add what a derivative alone cannot give: a certified limit on what lost counts can do.
+# and add what a derivative alone cannot give: a certified limit on the effect of lost counts.
 #
 # ## What you will do
 #
@@ -25,21 +25,21 @@
 # - Write the derivative of any ReLU network in ten lines, and check it against autograd.
 # - Measure how much the map depends on each gene, with and without robust training.
 # - Put noise into the gene that matters most, into a random gene and into all genes.
-# - Train a map against noise in a single gene, and see what that costs.
+# - Train a map against noise in a single gene, and compare it with one trained against noise in all genes.
 # - Certify how far a cell can move when the counts of any 1, 5 or 20 genes are lost.
 #
 # ## What you will learn
 #
-# - Why a ReLU network is a patchwork of linear maps, and what a gradient says about one patch.
-# - Which genes a robust map still listens to, and why.
+# - Why a ReLU network is piecewise linear, and what a gradient says about one piece.
+# - On which genes a robust map still depends, and why.
 # - What the paper's figure 5 shows, what it leaves open, and what holds on our cells.
-# - That "robust" means nothing until one says to what.
-# - How sampled noise, chosen noise and a certificate bracket the truth.
+# - That "robust" has a meaning only for a given kind of noise.
+# - How sampled noise, chosen noise and a certificate bound the truth from below and from above.
 #
 # ## What you need
 #
-# - [Training](03_training), or its result: a network that turns a cell into a place.
-# - The idea of a certified {term}`box`: every place that a cell can be moved to lies inside it.
+# - [Training](03_training), or its result: a network that computes the coordinates of a cell.
+# - The idea of a certified {term}`box`: all coordinates that a cell can be moved to lie inside it.
 # - Matrix products, and the chain rule.
 
 # %% tags=["remove-cell"]
@@ -60,19 +60,22 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import spearmanr
-from sklearn.neighbors import KNeighborsClassifier
 
+# %%
 import rpumap
 from rpumap import plotting
-from rpumap.certificates import dropout_box
-from rpumap.scorecard import judge, report
-from rpumap.sensitivity import perturb
+from rpumap.chapters.comparison import describe_cells, transfer_accuracy
+from rpumap.chapters.scorecard import judge, report
+from rpumap.chapters.style import use_style
+from rpumap.dropout import dropout_box
+from rpumap.sensitivity import network_jacobian, perturb
+from rpumap.verification import Box, SparseBox
 
-plotting.use_style()
+use_style()
 
 # %% [markdown]
-# `spearmanr` correlates ranks, and the classifier will vote on cell types. `dropout_box` turns lost
-# counts into a box of z-scores. `perturb` adds noise to chosen genes.
+# `spearmanr` correlates ranks, and `transfer_accuracy` lets neighbours on the map vote on cell types.
+# `dropout_box` turns lost counts into a box of z-scores. `perturb` adds noise to chosen genes.
 #
 # ## A small network by hand
 #
@@ -80,17 +83,17 @@ plotting.use_style()
 #
 # $$ y_1 = x_1 - x_2, \qquad y_2 = x_1 + x_2 - 2 , $$
 #
-# each is cut off at zero by its {term}`ReLU`, $h = \max(0, y)$, and the place is
+# each is cut off at zero by its {term}`ReLU`, $h = \max(0, y)$, and the coordinates are
 #
 # $$ z_1 = 2 h_1 + h_2, \qquad z_2 = h_1 - h_2 . $$
 #
-# Take the cell $x = (3, 1)$. Both neurons receive 2, so both are on. Near this cell the ReLUs do
+# Take the cell $x = (3, 1)$. Both neurons receive 2, so both are active. Near this cell the ReLUs do
 # nothing, and the network is an ordinary linear map: $z_1 = 2 y_1 + y_2 = 3 x_1 - x_2 - 2$ and
 # $z_2 = y_1 - y_2 = -2 x_2 + 2$. Its derivatives can be read off. Gene 1 moves the first
 # coordinate by 3 for each unit, and the second not at all.
 #
-# The cell $(1, 2)$ has $y = (-1, 1)$. The first neuron is off, and stays off under small changes.
-# What is left is $z_1 = y_2$ and $z_2 = -y_2$. For $(0, 1)$ both are off, and the map does not move
+# The cell $(1, 2)$ has $y = (-1, 1)$. The first neuron is inactive, and stays so under small changes.
+# What is left is $z_1 = y_2$ and $z_2 = -y_2$. For $(0, 1)$ both are inactive, and the cell does not move
 # at all. Written as tables, one row a coordinate and one column a gene:
 #
 # $$
@@ -105,15 +108,15 @@ plotting.use_style()
 #
 # ## The general case
 #
-# What did we do? We struck out the neurons that are off, and multiplied the weights that remain.
-# Let the diagonal matrix $D^{(k)}$ have a 1 for each neuron of layer $k$ that is on and a 0
-# for each that is off. By the chain rule, with $m$ layers of weights,
+# What did we do? We removed the inactive neurons, and multiplied the weights that remain.
+# Let the diagonal matrix $D^{(k)}$ have a 1 for each active neuron of layer $k$ and a 0
+# for each inactive one. By the chain rule, with $m$ layers of weights,
 #
 # $$ J(x) = W^{(m)} D^{(m-1)} W^{(m-1)} \cdots D^{(1)} W^{(1)} . $$ (eq-impact-jacobian)
 #
-# Only the $D$ depend on the cell. Where no neuron changes sides they are constant. So a ReLU
-# network is a patchwork of linear maps, and the Jacobian names the patch on which a cell stands. At
-# the seam, $y = 0$ exactly, there is no derivative. PyTorch takes 0 there, and so do we.
+# Only the $D$ depend on the cell. Where no neuron changes its sign they are constant. So a ReLU
+# network is piecewise linear, and the Jacobian describes the piece in which a cell lies. At
+# a boundary, $y = 0$ exactly, there is no derivative. PyTorch takes 0 there, and so do we.
 #
 # In code we multiply from the left. Then the product has only two rows for each cell, however wide
 # the layers are.
@@ -122,18 +125,19 @@ plotting.use_style()
 # %%
 def closed_form(encoder, x):
     """Jacobian of each cell, for Linear, ReLU, ..., Linear."""
-    on, h = [], x
+    active, h = [], x
     for layer in encoder[:-1]:
         h = layer(h)
         if isinstance(layer, torch.nn.ReLU):
-            on.append((h > 0).to(h))
+            active.append((h > 0).to(h))
     J = encoder[-1].weight.expand(len(x), -1, -1)
-    for layer, d in zip(encoder[-3::-2], reversed(on), strict=True):
+    for layer, d in zip(encoder[-3::-2], reversed(active), strict=True):
         J = (J * d[:, None, :]) @ layer.weight
     return J.detach()
 
 
-small = rpumap.encoder.mlp(2, (2,), 2)
+# %%
+small = rpumap.networks.mlp(2, (2,), 2)
 by_hand = ([[1, -1], [1, 1]], [0, -2], [[2, 1], [1, -1]], [0, 0])
 for parameter, numbers in zip(small.parameters(), by_hand, strict=True):
     parameter.data = torch.tensor(numbers, dtype=torch.float32)
@@ -142,7 +146,8 @@ assert J.tolist() == [[[3, -1], [0, -2]], [[1, 1], [-1, -1]], [[0, 0], [0, 0]]]
 
 # %% [markdown]
 # `encoder[-3::-2]` walks over the linear layers from the last but one down to the first, and
-# `d[:, None, :]` strikes out the columns of neurons that are off, in both rows of a cell.
+# `d[:, None, :]` removes the columns of inactive neurons, in both rows of a cell. In the package this
+# function is {func}`rpumap.sensitivity.network_jacobian`.
 #
 # ### One number a gene
 #
@@ -163,25 +168,25 @@ print("impact of the two genes:", [round(g, 3) for g in impact.tolist()])
 # %% [markdown]
 # ## Two maps of the same cells
 #
-# Now whole cells. `base` is the plain map. `robust` goes on from it with a price on the size of
+# Now real cells with 300 genes. `base` is the plain map. `robust` continues its training with a loss on the size of
 # each cell's certified box: the box that holds for all changes of at most 0.2 standard deviations
-# in every gene. The paper charges for its area (eq. 5). {func}`rpumap.robustify` by default charges
-# for its mean width, for the reason that [Robust training](08_robust_training) gives.
+# in every gene. The paper uses its area (eq. 5). {func}`rpumap.robustify` by default uses
+# its mean width, for the reason that [Robust training](08_robust_training) gives.
 
 # %%
 adata = rpumap.datasets.pancreas()
 prep = rpumap.Preprocessor(n_top_genes=300)
 X = prep.fit_transform(adata)
-source = "simulated cells" if adata.uns.get("simulated") else "pancreas cells"
+source = describe_cells(adata)
 labels, genes = adata.obs["clusters"], prep.genes_
 
 base = rpumap.ParametricUMAP(random_state=0).fit(X)
 models = {"base": base, "robust": rpumap.robustify(base, X, eps=0.2)}
 
 # %% [markdown]
-# First the check that was promised: our ten lines against PyTorch's automatic differentiation, on
+# First compare our ten lines with PyTorch's automatic differentiation, on
 # a hundred cells in double precision. `jacrev` differentiates one cell and `vmap` repeats it. The
-# package's {func}`~rpumap.sensitivity.jacobian` has to agree, too.
+# functions of the package have to agree, too.
 
 # %%
 for name, model in models.items():
@@ -191,12 +196,13 @@ for name, model in models.items():
     autograd = torch.func.vmap(torch.func.jacrev(network))(hundred).detach()
     worst = ((J - autograd).abs().max() / autograd.abs().max()).item()
     assert worst < 1e-12
+    assert torch.allclose(network_jacobian(network, hundred), J, rtol=1e-10)
     assert np.allclose(rpumap.sensitivity.jacobian(model, X[:100]), J, rtol=1e-10)
     print(f"{name}: largest difference from autograd, relative: {worst:.0e}")
 
 # %% [markdown]
 # Maps may differ in size, and a map twice as wide has twice the derivatives. We therefore need the
-# size of a map as a ruler. Let its *spread* be the root mean square distance of the cells from
+# size of a map as a unit. Let its *spread* be the root mean square distance of the cells from
 # their centre. Certified boxes are computed for every tenth cell, to save time.
 
 
@@ -205,21 +211,23 @@ def spread(Z):
     return np.sqrt(((Z - Z.mean(axis=0)) ** 2).sum(axis=1).mean())
 
 
-places = {name: model.transform(X) for name, model in models.items()}
+embeddings = {name: model.transform(X) for name, model in models.items()}
 impacts = {name: rpumap.gene_impact(m, X) / len(X) for name, m in models.items()}
 rows = {}
-for name, Z in places.items():
+for name, Z in embeddings.items():
     lower, upper = rpumap.certify(models[name], X[::10], eps=0.2)
     accuracy = rpumap.metrics.knn_accuracy(Z, labels)
     rows[name] = spread(Z), accuracy, np.median(upper - lower) / spread(Z)
 columns = ["spread", "15-NN accuracy", "box width / spread"]
 table = pd.DataFrame(rows, index=columns).T
-assert table.loc["robust", columns[2]] < table.loc["base", columns[2]] / 4
 table.round(3)
+
+# %% tags=["remove-cell"]
+assert table.loc["robust", columns[2]] < table.loc["base", columns[2]] / 4
 
 # %% [markdown]
 # `impacts` holds {eq}`eq-impact-impact` divided by the number of cells: how far one standard
-# deviation of the gene would carry a cell on average, if patches were large enough.
+# deviation of the gene would move a cell on average, if the linear pieces were large enough.
 #
 # ## Figure 5B: how impact is distributed
 #
@@ -244,30 +252,33 @@ for name, g in impacts.items():
     rows[name] |= {"near zero": (g < near_zero).mean(), "top 10": np.sort(g)[-10:].sum() / g.sum()}
 summary = pd.DataFrame(rows).T
 b, r = summary.loc["base"], summary.loc["robust"]
+summary.round(3)
+
+# %% tags=["remove-cell"]
 assert (r < b)[["mean", "peak at"]].all() and (r > b)[["near zero", "top 10"]].all()
 assert r["sd"] > 0.9 * b["sd"] and r["sd / mean"] > 1.3 * b["sd / mean"]
-summary.round(3)
 
 # %% [markdown]
 # "Near zero" is the share of genes below half the base model's median, "top 10" what the ten
 # strongest hold of the total. The mean falls, and the peak moves towards zero, as the paper
 # says. How much taller it gets, if at all, differs from seed to seed. But the standard deviation does not
 # shrink: it stays about the same, or grows. Relative to the mean it clearly grows. So
-# robust training does not turn down all genes alike. It silences many and spares some.
+# robust training does not reduce the impact of all genes alike. It reduces that of many to almost nothing and
+# that of some hardly at all.
 #
-# Why? Look at one patch, where $z = Jx + c$. If every gene may change by $\epsilon$, coordinate $j$
+# Why? Look at one linear piece, where $z = Jx + c$. If every gene may change by $\epsilon$, coordinate $j$
 # can change by
 #
 # $$ \max_{\lvert \delta_g \rvert \le \epsilon} \sum_g J_{jg}\, \delta_g
 #    = \epsilon \sum_g \lvert J_{jg} \rvert . $$ (eq-impact-sum)
 #
-# This sum of magnitudes is the penalty by which the lasso chooses variables: each unit of weight
-# costs the same, so a gene that pulls its weight stays, and one that hardly helps goes. A gene helps
-# if the map needs it, that is, if it tells groups of cells apart.
+# This sum of magnitudes is the penalty by which the lasso selects variables: each unit of slope adds
+# the same, so a gene keeps its slope if this lowers the rest of the loss by more: if the map needs the gene to
+# distinguish groups of cells.
 #
-# ## Who is still heard?
+# ## Which genes keep their impact?
 #
-# Here are the genes of highest impact on the base map. To judge them without typed-in biology,
+# Here are the genes of highest impact on the base map. To judge them without biological knowledge typed in,
 # compute for each gene the share of its variance that lies *between* the labelled clusters (the
 # $\eta^2$ of an analysis of variance), and name the cluster where its mean is highest. The network
 # never saw the labels.
@@ -281,25 +292,27 @@ by_gene = pd.DataFrame({name: g / g.sum() for name, g in impacts.items()}, index
 by_gene["between"], by_gene["highest in"] = between, means.idxmax()
 ties = {name: spearmanr(g, between).statistic for name, g in impacts.items()}
 print({name: f"rank correlation {tie:.2f}" for name, tie in ties.items()})
-assert ties["robust"] > ties["base"] > 0
 by_gene.sort_values("base", ascending=False).head(10).round(3)
 
+# %% tags=["remove-cell"]
+assert ties["robust"] > ties["base"] > 0
+
 # %% [markdown]
-# The columns `base` and `robust` are shares of the total. No gene rules either map, and a gene may
-# lead on the one and be turned down on the other. And the rank
-# correlations are what the argument predicts: impact on the base map has only a loose tie to the
-# clusters, since that map also listens to genes that tell them nothing. On the robust map the
-# tie is stronger.
+# The columns `base` and `robust` are shares of the total. No gene dominates either map, and a gene may
+# have a high impact on the one and a low one on the other. And the rank
+# correlations are what the argument predicts: impact on the base map is only weakly related to the
+# clusters, since that map also depends on genes that do not separate them. On the robust map the
+# relation is stronger.
 #
 # ## Figure 5D: noise in one gene, noise in all
 #
 # The paper perturbs the gene of highest impact: the base map suffers and the robust one holds.
 # It then perturbs all genes, and both maps lose their structure. That last step matters. A
-# network that ignores its input is perfectly robust and perfectly useless, so a sound map must fall
-# apart when everything that it rests on does.
+# network that ignores its input is perfectly robust and useless, so a good map must lose its structure
+# when all of its input does.
 #
-# The paper does not say how large the noise was. It decides the picture, so it stands in plain
-# sight here: 10 standard deviations for a single gene (of 300 genes, one with much less noise
+# The paper does not say how large the noise was. The result depends on it, so we state
+# ours: 10 standard deviations for a single gene (of 300 genes, one with much less noise
 # hardly shows), the same 10 for all genes, and also a mild 1. A random gene is the control,
 # another one in each of five draws.
 
@@ -309,14 +322,14 @@ top = int(impacts["base"].argmax())
 controls = np.random.default_rng(0).choice(np.setdiff1d(np.arange(300), top), N_DRAWS)
 print(f"z-scores of {genes[top]}: {X[:, top].min():.1f} to {X[:, top].max():.1f}")
 
-# %% mystnb={"image": {"alt": "Two rows of three maps, base above and robust below: undisturbed, with noise in the gene of highest impact, and with noise in all genes. In the middle some groups of the base map are smeared out while others stay, on the right no group is left."}, "figure": {"caption": "The two maps undisturbed (left), with noise in the gene of highest impact on the base map (middle), and in all genes (right). All panels of a row have one scale; cells thrown outside it are not shown. Counterpart of the paper's figure 5D.", "name": "fig-impact-perturbed"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three maps, base above and robust below: undisturbed, with noise in the gene of highest impact, and with noise in all genes. In the middle some groups of the base map are spread out while others stay, on the right no group is left."}, "figure": {"caption": "The two maps undisturbed (left), with noise in the gene of highest impact on the base map (middle), and in all genes (right). All panels of a row have one scale; cells outside it are not shown. Counterpart of the paper's figure 5D.", "name": "fig-impact-perturbed"}}
 inputs = {
     "undisturbed": X,
     f"{genes[top]}, sd {STRONG:g}": perturb(X, STRONG, top, random_state=0),
     f"all genes, sd {STRONG:g}": perturb(X, STRONG, random_state=0),
 }
 fig, axes = plt.subplots(2, 3, figsize=(6.6, 5.2))
-for row, (name, Z) in zip(axes, places.items(), strict=True):
+for row, (name, Z) in zip(axes, embeddings.items(), strict=True):
     reach = 1.2 * np.abs(Z - Z.mean(axis=0)).max()
     for ax, (what, cells) in zip(row, inputs.items(), strict=True):
         moved = models[name].transform(cells) - Z.mean(axis=0)
@@ -336,14 +349,14 @@ title = fig.suptitle(f"Noise in one gene and in all ({source})", fontsize=11)
 
 # %%
 def compare(name, cells):
-    Z, moved = places[name], models[name].transform(cells)
-    voters = KNeighborsClassifier(15).fit(Z, labels)
+    Z, moved = embeddings[name], models[name].transform(cells)
     return {
         "moved": np.linalg.norm(moved - Z, axis=1).mean() / spread(Z),
-        "accuracy": voters.score(moved, labels),
+        "accuracy": transfer_accuracy(Z, labels, moved, labels),
     }
 
 
+# %%
 draws = {}
 
 
@@ -363,68 +376,71 @@ def under_noise(name):
     return pd.DataFrame(means).T
 
 
+# %%
 noise = {name: under_noise(name) for name in models}
 left = {name: s["accuracy"] / s.loc["undisturbed", "accuracy"] for name, s in noise.items()}
+gain = noise["robust"]["moved"] / noise["base"]["moved"]
+kept = (impacts["robust"] / impacts["base"])[top]
+print(f"robust over base: impact of {genes[top]} {kept:.2f}, moved {gain['top of base']:.2f}")
+pd.concat(noise, axis=1).swaplevel(axis=1).sort_index(axis=1).round(2)
+
+# %% tags=["remove-cell"]
 for name, scores in noise.items():
     assert left[name]["all, strong"] < 0.5 < 0.6 < left[name]["top of base"]
     assert scores.loc["own top", "moved"] > 2 * scores.loc["random gene", "moved"]
-gain = noise["robust"]["moved"] / noise["base"]["moved"]
-heard = (impacts["robust"] / impacts["base"])[top]
-print(f"robust over base: impact of {genes[top]} {heard:.2f}, moved {gain['top of base']:.2f}")
-assert gain["all, mild"] < 0.9 < gain["own top"] and abs(heard - gain["top of base"]) < 0.2
-pd.concat(noise, axis=1).swaplevel(axis=1).sort_index(axis=1).round(2)
+assert gain["all, mild"] < 0.9 < gain["own top"] and abs(kept - gain["top of base"]) < 0.2
 
 # %% [markdown]
-# With strong noise in all genes both maps lose more than half of their accuracy: robustness here
-# is not deafness. Under mild noise in all genes the robust map moves less. And impact picks the
+# With strong noise in all genes both maps lose more than half of their accuracy: the robust network
+# does not ignore its input. Under mild noise in all genes the robust map moves less. And impact picks the
 # right gene: its noise does more than twice as much as that of the control.
 #
-# But compare the rows for single genes with what the paper says. Noise in the top gene smears out a
+# But compare the rows for single genes with what the paper says. Noise in the top gene spreads out a
 # part of the base map, and yet most of its accuracy remains. How far the same noise moves the robust map
-# depends on how much that map still listens to this very gene: in the line above the table the two
-# ratios almost agree. If robust training has turned down the base map's top gene, the
-# paper's contrast appears; if it has spared that gene, hardly.
+# follows the impact that this gene still has there: in the line above the table the two
+# ratios almost agree. If robust training has reduced it, the paper's contrast appears; if not, hardly.
 #
 # On the real cells both happen. Where *Ghrl* is the top gene, the contrast is there. With `random_state=1` for
 # `base` it is *Fev*, which moves both maps nearly as far (0.24 and 0.23 spreads).
 #
-# And the test is unfair: the gene is the base map's loudest, not the robust map's. Noise
-# in its *own* top gene moves the robust map about as far as the base map is moved by its own, or farther. That is no accident.
-# The penalty {eq}`eq-impact-sum` counts only the sum over genes. It is content if a few genes stay
-# loud, as long as the others fall silent.
+# And the test is unfair: the gene has the highest impact on the base map, not on the robust map. Noise
+# in its *own* top gene moves the robust map about as far as the base map is moved by its own, or farther. There is a
+# reason. The penalty {eq}`eq-impact-sum` counts only the sum over genes. It allows a few genes of high
+# impact, as long as the others have little.
 #
 # ## Robust to what?
 #
-# If we fear noise in a single gene, we should train for that. Let the changes add up to at most
-# $\epsilon$ in magnitude (an $l_1$ ball). Then on one patch
+# Against noise in a single gene, we should train with such noise. Let the changes add up to at most
+# $\epsilon$ in magnitude (an $l_1$ ball). Then on one linear piece
 #
 # $$ \max_{\sum_g \lvert \delta_g \rvert \le \epsilon} \sum_g J_{jg}\, \delta_g
 #    = \epsilon \max_g \lvert J_{jg} \rvert , $$ (eq-impact-max)
 #
-# for the best that an opponent can do is to spend everything on the loudest gene. Now only the loudest
-# one costs. `robustify` knows this ball. We allow 3 standard deviations in total.
+# for the worst change puts everything on the gene with the largest slope. Now only the largest
+# slope adds to the loss. `robustify` takes this ball too. We allow 3 standard deviations in total.
 
 # %%
 models["one-gene"] = rpumap.robustify(base, X, eps=3.0, norm="l1", n_steps=200)
-places["one-gene"] = models["one-gene"].transform(X)
+embeddings["one-gene"] = models["one-gene"].transform(X)
 impacts["one-gene"] = rpumap.gene_impact(models["one-gene"], X) / len(X)
 noise["one-gene"] = under_noise("one-gene")
 moved = pd.DataFrame({name: scores["moved"] for name, scores in noise.items()})
 moved.loc["largest impact"] = {name: g.max() for name, g in impacts.items()}
 moved.loc["sd of impact"] = {name: g.std() for name, g in impacts.items()}
-assert moved.loc["own top"].idxmin() == "one-gene" == moved.loc["sd of impact"].idxmin()
-assert moved.loc["all, mild"].idxmin() == "robust"
 moved.drop("undisturbed").round(3)
 
-# %% [markdown]
-# The map trained against a single gene is the steadiest of the three under noise in its own top gene, and its
-# impacts vary least. The map trained against small changes everywhere is the steadiest under
-# mild noise in all genes. Each is robust to what it was trained for.
+# %% tags=["remove-cell"]
+assert moved.loc["own top"].idxmin() == "one-gene" == moved.loc["sd of impact"].idxmin()
+assert moved.loc["all, mild"].idxmin() == "robust"
 
 # %% [markdown]
+# Under noise in its own top gene, the map trained against noise in a single gene moves least of the three, and its
+# impacts vary least. Under mild noise in all genes, the map trained against small changes everywhere moves
+# least. Each is robust to what it was trained for.
+#
 # ## One lost count, by hand
 #
-# Noise in z-scores is a stand-in. What single cells really suffer is {term}`dropout`: molecules
+# Noise in z-scores is only a model. The noise of single-cell data is above all {term}`dropout`: molecules
 # that were there and were not counted. Its range is known, because a count lies between zero and
 # what was seen. That is a box, and the bounds of the [CROWN chapter](07_crown_derivation) hold for
 # all points of a box at once.
@@ -449,19 +465,19 @@ assert np.isclose(z_score, X[cell, top], rtol=1e-4)
 print(f"cell of type {labels.iloc[cell]}, {size:.0f} molecules, {count:.0f} of {genes[top]}")
 print(f"z-score as seen {z_score:.2f}, if all are lost {floor[top]:.2f}")
 
-low, high = dropout_box(prep, one, [genes[top]])
+# %%
+low, high = (ends[[cell]] for ends in dropout_box(prep, adata, [genes[top]]))
 assert (low != high).sum() == 1 and np.isclose(low[0, top], floor[top])
 route = high + np.linspace(0, 1, 200)[:, None] * (low - high)
 
-# %% mystnb={"image": {"alt": "Two panels. In each, a bending line of places starts at a dot inside a certified rectangle; a dashed straight line from the same dot, the prediction by the gradient, departs from it."}, "figure": {"caption": "One gene's counts are taken from one cell, bit by bit. Blue: where the network places the cell. Dashed: where the gradient at the start says. Rectangle: certified. In map units, from the place of the whole cell; the panels have different scales.", "name": "fig-impact-lost"}}
+# %% mystnb={"image": {"alt": "Two panels. In each, a piecewise linear path starts at a dot inside a certified rectangle; a dashed straight line from the same dot, the prediction by the gradient, departs from it."}, "figure": {"caption": "One gene's counts are taken from one cell, bit by bit. Blue: where the network places the cell. Dashed: where the gradient at the start predicts it. Rectangle: certified. In map units, relative to the intact cell; the panels have different scales.", "name": "fig-impact-lost"}}
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.6))
 for ax, name in zip(axes, ("base", "robust"), strict=True):
     path = models[name].transform(route)
-    box = rpumap.certify(models[name], lower_input=low, upper_input=high)
+    box = rpumap.certify(models[name], region=Box(low, high))
     assert (box[0] <= path).all() and (path <= box[1]).all()
-    corner, sides = box[0][0] - path[0], (box[1] - box[0])[0]
     tangent = np.outer([0, 1], slopes[name][cell, :, top] * (low - high)[0, top])
-    ax.add_patch(plt.Rectangle(corner, *sides, fill=False, edgecolor=plotting.INK))
+    plotting.boxes(box[0] - path[0], box[1] - path[0], ax=ax, linewidth=1)
     ax.plot(*(path - path[0]).T, linewidth=2, label="network")
     ax.plot(*tangent.T, "--", linewidth=2, label="gradient")
     ax.plot(0, 0, "o", color=plotting.COLORS[0])
@@ -470,19 +486,19 @@ fig.suptitle(f"Losing {genes[top]} ({source})", fontsize=11)
 legend = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 # %% [markdown]
-# The line bends wherever the cell steps from one patch of the network to the next. The gradient
-# knows the first patch only. The rectangle holds for the whole way.
+# The path bends wherever the cell passes from one linear piece of the network to the next. The gradient
+# describes the first piece only. The rectangle holds for the whole path.
 #
 # ## Any k counts
 #
-# Which counts were lost? Nobody knows, and there are far too many choices to try. The box with
+# Which counts were lost? We do not know, and there are far too many choices to try. The box with
 # every gene anywhere from "lost" to "seen" covers them all, but few cells lose everything. A limit
-# $k$ on how many genes are affected is more useful, and fits into CROWN with one change. The worst
+# $k$ on how many genes are affected is more useful, and needs one change in CROWN. The worst
 # case of a linear bound over a box is a sum of one term a gene. If only $k$ genes may change, it is
-# the sum of the $k$ largest terms. `certify(..., max_changed=k)` does that, in every layer.
+# the sum of the $k$ largest terms. {class}`~rpumap.verification.SparseBox` is this region.
 #
 # A certificate is an upper limit of the truth. Trying losses gives a lower one, and the Jacobian
-# helps to try well: the loss of gene $g$ pulls the cell by about $J_{:g}\,(x_{0g} - x_g)$. For each
+# helps to choose them: the loss of gene $g$ pulls the cell by about $J_{:g}\,(x_{0g} - x_g)$. For each
 # of 16 directions, lose the $k$ counts that pull hardest that way, and keep the worst of the 16.
 # We do this for every fortieth cell, beside 16 choices at random.
 
@@ -498,13 +514,14 @@ def moved_most(name, x, low, scores, k):
     return np.max(distances, axis=0)
 
 
-# Distance from the place of a cell to the far corner of its certified box.
-def reach(name, x, low, high, **limit):
+# Distance from a cell to the far corner of its certified box, if k counts are lost.
+def reach(name, x, low, k):
     Z = models[name].transform(x)
-    box = rpumap.certify(models[name], lower_input=low, upper_input=high, **limit)
-    return np.linalg.norm(np.maximum(box[1] - Z, Z - box[0]), axis=1)
+    lower, upper = rpumap.certify(models[name], region=SparseBox(x, low, x, k))
+    return np.linalg.norm(np.maximum(upper - Z, Z - lower), axis=1)
 
 
+# %% tags=["hide-input"]
 few, x = adata[::40], X[::40]
 low, _ = dropout_box(prep, few)
 angles, rows = np.linspace(0, 2 * np.pi, 16, endpoint=False), {}
@@ -514,9 +531,10 @@ for k, name in itertools.product((1, 5, 20), models):
     towards = [np.cos(a) * pull[:, 0] + np.sin(a) * pull[:, 1] for a in angles]
     random = moved_most(name, x, low, at_random * (low < x), k)
     chosen = moved_most(name, x, low, towards, k)
-    certified = reach(name, x, low, x, X=x, max_changed=k)
+    certified = reach(name, x, low, k)
     assert (np.maximum(random, chosen) <= certified).all()
-    rows[f"any {k}", name] = np.c_[random, chosen, certified].mean(axis=0) / spread(places[name])
+    means = np.c_[random, chosen, certified].mean(axis=0)
+    rows[f"any {k}", name] = means / spread(embeddings[name])
 lost = pd.DataFrame(rows, index=["random", "chosen", "certified"], dtype=float).T
 print(f"counts above zero among the 300, per cell: {(low < x).sum(axis=1).mean():.0f}")
 lost.round(3)
@@ -535,24 +553,26 @@ ax.set_title(f"Sampled and certified ({source})")
 legend = ax.legend()
 
 # %%
+slack = (lost["certified"] / lost[["random", "chosen"]].max(axis=1)).unstack()
+slack.loc[["any 1", "any 5", "any 20"], list(models)].round(1)
+
+# %% tags=["remove-cell"]
 bound = lost["certified"].unstack()
 assert (bound["robust"] < bound["one-gene"]).all()
 assert (bound["one-gene"] < bound["base"]).all()
-slack = (lost["certified"] / lost[["random", "chosen"]].max(axis=1)).unstack()
 assert (slack.loc["any 1"] < slack.loc["any 20"]).all()
 assert (slack["robust"] < slack["base"]).all()
-slack.loc[["any 1", "any 5", "any 20"], list(models)].round(1)
 
 # %% [markdown]
 # This last table divides each certified limit by the worst loss found: 1 would mean that the truth
-# is known. For single losses the gap is smallest. It opens as more counts may go, most of all for
-# the base map: ever more of its neurons may be on or off, and each of them loosens the bound. A
+# is known. For single losses the gap is smallest. It grows as more counts may be lost, most of all for
+# the base map: ever more of its neurons are unstable, and each of them loosens the bound. A
 # limit of several spreads says nothing, since the whole map is hardly wider.
 #
-# Both ways of training pull the limits down, the one against small changes everywhere more so, even
+# Both ways of training lower the limits, the one against small changes everywhere more so, even
 # where the counts of a single gene are lost. (That gene may be any of the panel, and it moves by a few
-# standard deviations, not by ten.) How much of it is real? The triangles fall less than the bars do. Much of what robust
-# training buys is proof: a map about which more can be *shown*.
+# standard deviations, not by ten.) How much of this is less movement? The triangles fall less than the bars do. Much of
+# the gain of robust training is a tighter proof.
 #
 # ## What can go wrong
 #
@@ -565,8 +585,8 @@ slack.loc[["any 1", "any 5", "any 20"], list(models)].round(1)
 #   little. The boxes above hold $L$ fixed, which is right for counts that went missing from the
 #   table. With `library_size_falls=True`, `dropout_box` gives a box for molecules that were never
 #   counted. Every gene then changes, so `max_changed` is no help. [Dropout](06_dropout) measures the difference.
-# - **One pair of models.** Which gene is on top is the luck of one training. Five draws of noise
-#   say nothing of that.
+# - **One pair of models.** Which gene is on top differs from training to training. Five draws of noise
+#   do not show that.
 #
 # ## The paper's sentences
 #
@@ -583,9 +603,9 @@ slack.loc[["any 1", "any 5", "any 20"], list(models)].round(1)
 #   moved less than half as far as the base map.
 # - *Noise in all genes costs both their structure* (5D).
 
-# %%
-at_top = {name: kept["top of base"] for name, kept in left.items()}
-both = [kept["all, strong"] < 0.5 for kept in left.values()]
+# %% tags=["hide-input"]
+at_top = {name: share["top of base"] for name, share in left.items()}
+both = [share["all, strong"] < 0.5 for share in left.values()]
 runs, whole = {key: values["accuracy"] for key, values in draws.items()}, noise["base"]["accuracy"]
 report([
     judge(adata, "Impact has a sharp, much taller peak near zero", "5B", "genes at the peak",
@@ -610,25 +630,25 @@ report([
 #
 # ## Take-aways
 #
-# - The Jacobian of a ReLU network is a product of weight matrices with the silent neurons struck out,
-#   {eq}`eq-impact-jacobian`. It holds on one patch.
-# - Robust training over an $l_\infty$ ball charges the sum of a cell's slopes. It silences
-#   genes that the map can do without, and lets a few stay loud.
+# - The Jacobian of a ReLU network is a product of weight matrices without the inactive neurons,
+#   {eq}`eq-impact-jacobian`. It holds on one linear piece.
+# - Robust training over an $l_\infty$ ball penalises the sum of a cell's slopes. It removes the impact of
+#   genes that the map does not need, and leaves a few with a high one.
 # - The shift of impact towards zero (figure 5B) holds here, the smaller variance does not. One
 #   perturbed gene does not ruin the base map (figure 5D). $l_\infty$ training protects from it only if
-#   it turns that gene down, and leaves loud genes of its own. $l_1$ training helps.
-# - Random losses understate the worst case and certificates overstate it. Losses chosen by gradient tell
+#   it reduces the impact of that gene, and it leaves other genes of high impact. $l_1$ training helps.
+# - Random losses understate the worst case and certificates overstate it. Losses chosen by gradient show
 #   how wide the gap is.
 #
 # ## On your own
 #
-# **1. Asleep, not dead.** The cell $(0, 1)$ of the small network has impact 0. By how much must gene
+# **1. Inactive neurons.** The cell $(0, 1)$ of the small network has impact 0. By how much must gene
 # 1 rise before the cell moves? Where is the cell when gene 1 has risen by 3?
 #
 # ```{admonition} Solution
 # :class: dropdown
 #
-# With x2 = 1 the neurons receive x1 - 1 and x1 - 1: both wake at x1 = 1, after a rise by 1. At
+# With x2 = 1 the neurons receive x1 - 1 and x1 - 1: both become active at x1 = 1, after a rise by 1. At
 # x1 = 3 both give 2, so z1 = 2·2 + 2 = 6 and z2 = 2 - 2 = 0. The cell started at (0, 0): it has
 # moved by 6, and the gradient said 0.
 # ```
@@ -639,7 +659,7 @@ report([
 # ```{admonition} Solution
 # :class: dropdown
 #
-# To give the same places from half the values, the gene's column of the first weight matrix must be
+# To give the same coordinates from half the values, the gene's column of the first weight matrix must be
 # twice as large. By the chain rule its column of J doubles, and so does its impact. The map depends on the
 # gene as before. Impacts can be compared between genes only because z-scores put all genes on one
 # scale, and only as far as one standard deviation is the right unit for both.
@@ -647,20 +667,20 @@ report([
 #
 # **3. A linear map.** Let the network have no hidden layer, $z = Wx + b$. Compute the certified
 # width of coordinate $j$ for $l_\infty$, $l_2$ and $l_1$ balls of radius $\epsilon$. For which of them does
-# training prefer one loud gene to ten half as loud?
+# training prefer one gene of slope 1 to ten of slope 1/2?
 #
 # ```{admonition} Solution
 # :class: dropdown
 #
-# There is one patch, so the bounds are exact: the width is 2ε times the sum of magnitudes, the Euclidean
-# length, and the largest magnitude of row j. One gene of slope 1 costs 1 in each case. Ten genes of
-# slope 1/2 cost 5, √10/2 ≈ 1.58 and 1/2. So the first two prefer the one loud gene, and the l1 ball
+# There is one linear piece, so the bounds are exact: the width is 2ε times the sum of magnitudes, the Euclidean
+# length, and the largest magnitude of row j. One gene of slope 1 gives 1 in each case. Ten genes of
+# slope 1/2 give 5, √10/2 ≈ 1.58 and 1/2. So the first two prefer the one gene, and the l1 ball
 # prefers the ten.
 # ```
 #
 # **4. Ten at once.** Perturb the ten genes of highest impact together, with the noise per gene chosen so that
 # the total variance is that of one gene with standard deviation 10. Is that worse than one gene alone? Which
-# of the three maps holds best?
+# of the three maps moves least?
 #
 # ```{admonition} Solution
 # :class: dropdown
@@ -672,15 +692,15 @@ report([
 #         print(name, compare(name, perturb(X, STRONG / 10**0.5, ten, 0))["moved"],
 #               compare(name, perturb(X, STRONG, top, 0))["moved"])
 #
-# On one patch the mean square displacement is the sum over genes of slope² times variance. With the
+# On one linear piece the mean square displacement is the sum over genes of slope² times variance. With the
 # variance spread over ten genes it is the mean of ten squared slopes, so it cannot exceed that of
 # the steepest of them. With the settings of this chapter one gene is indeed worse on the base map, by a
-# little. On the robust map that depends on how loud the base map's top gene still is there: on the real cells
+# little. On the robust map that depends on the impact that the base map's top gene still has there: on the real cells
 # the ten are worse, 0.19 against 0.10 spreads, on the simulated ones the single gene, 0.20 against 0.18. On the
-# one-gene map, which holds best against the ten, both are nearly alike: its slopes are level.
+# one-gene map, which moves least under noise in the ten, both are nearly alike: its slopes are of similar size.
 # ```
 #
-# **5. The paper's penalty.** `robustify` charged for widths, the paper for areas. Is that why
+# **5. The paper's penalty.** `robustify` penalised widths, the paper areas. Is that why
 # the variance of impact did not shrink? Find out.
 #
 # ```{admonition} Solution
@@ -698,13 +718,12 @@ report([
 #
 # ## In practice
 #
-# - Say what you fear, and choose the ball for it: `norm="linf"` for a little noise everywhere,
-#   `norm="l1"` for a fault in single genes, a box of counts for dropout.
+# - Decide which noise you expect, and choose the region for it: `norm="linf"` for a little noise everywhere,
+#   `norm="l1"` for an error in single genes, a box of counts for dropout.
 # - Use {func}`rpumap.gene_impact` to find genes worth a second look, and
-#   {func}`~rpumap.sensitivity.perturb` to see what they do. The gradient proposes; the network
-#   decides.
+#   {func}`~rpumap.sensitivity.perturb` to see what they do: the gradient holds for small changes only.
 # - Before reading biology from impact, refit with other seeds and keep the genes that recur.
-# - A certificate is about the network, not about the cell: it says that the *place* is stable, not
+# - A certificate is about the network, not about the cell: it says that the *coordinates* cannot change much, not
 #   that the label is right.
 #
 # ## Further reading

@@ -1,23 +1,31 @@
-"""ParametricUMAP: the whole method behind scikit-learn's fit and transform."""
+"""ParametricUMAP: graph, network and training behind scikit-learn's fit and transform."""
 
 from __future__ import annotations
 
 import copy
-import numbers
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
-from rpumap.encoder import mlp
+from rpumap._threads import single_thread
+from rpumap._validation import (
+    check_cells,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    choose_device,
+)
 from rpumap.graph import check_neighbors, fuzzy_graph, nearest_neighbors
-from rpumap.loss import fit_ab
+from rpumap.losses import fit_ab
+from rpumap.networks import mlp
 from rpumap.training import Callback, Weighting, train
 
 if TYPE_CHECKING:
@@ -27,15 +35,15 @@ TRANSFORM_BATCH = 8192
 
 
 class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    r"""UMAP whose embedding is a neural network, so that new cells can be placed on the map.
+    r"""UMAP whose embedding is a neural network, so that new cells can be embedded too.
 
     Parameters
     ----------
     n_components : int, default 2
         Dimensions of the embedding.
     n_neighbors : int, default 15
-        Neighbours of each cell in the fuzzy graph, the cell itself counted. Held at the number of
-        cells, with a warning, where there are fewer.
+        Neighbours of each cell in the fuzzy graph, the cell itself counted. Lowered to the number
+        of cells, with a warning, where there are fewer.
     min_dist, spread : float, default 0.1 and 1.0
         How tightly points may be packed, and the scale of the embedding; both in its units.
     metric : str, default "euclidean"
@@ -54,20 +62,21 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Gradient steps of Adam.
     learning_rate : float, default 1e-2
         Peak learning rate; constant for the first half, then linear to zero. The paper gives 1e-3,
-        which takes more steps to place cells that were not trained on as well (chapter 3).
+        which takes more steps to embed held-out cells as well (chapter 3).
     neighbors : {"auto", "exact", "nndescent"} or pair of arrays, default "auto"
         How nearest neighbours are found, or the neighbours themselves as ``(indices, distances)``
-        with each cell first in its own row.
+        with each cell in its own row, see :func:`rpumap.graph.check_neighbors`.
     device : str or torch.device, default "auto"
-        Where to train. ``"auto"`` is the first CUDA device, else the CPU. The fitted model always
-        rests on the CPU.
+        Where to train. ``"auto"`` is the first CUDA device, else the CPU. The fitted model is
+        always kept on the CPU.
     random_state : int, RandomState or None, default None
-        The same integer gives the same bits on the same CPU with the same number of threads. No
+        The same integer gives the same bits on the same CPU, whatever the number of threads. No
         global seed is touched.
     verbose : bool, default False
         Show a progress bar.
     callbacks : iterable of callables, default ()
-        Called after each step with ``(step, loss, encoder)``; return True to stop.
+        Called after each step with ``(step, loss, encoder)``; return True to stop. They are not
+        kept in a pickled model.
 
     Attributes
     ----------
@@ -141,48 +150,50 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_cells, n_genes)
-            Z-scores, as :class:`rpumap.Preprocessor` makes them. Converted to float32.
-        y : ignored
-            There for scikit-learn's sake.
+            Z-scores, as :class:`rpumap.Preprocessor` computes them. Converted to float32.
+        y : None
+            Ignored; present for compatibility with scikit-learn.
 
         Returns
         -------
         ParametricUMAP
-            Itself.
+            The fitted estimator.
 
         Raises
         ------
+        TypeError
+            If `X` is an AnnData.
         ValueError
             If a parameter is out of range, or `X` is empty, not finite or has a single row.
+        FloatingPointError
+            If the training diverges. The estimator keeps what an earlier fit had found.
         """
-        X = validate_data(self, X, dtype=np.float32, accept_sparse="csr", ensure_min_samples=2)
-        X = dense(X)
+        X = check_cells(self, X, reset=True, least=2)
         self._check_parameters()
         device = choose_device(self.device)
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(2**31 - 1))
 
-        self.graph_ = fuzzy_graph(*self._find_neighbors(X, random_state))
-        x = torch.as_tensor(X, device=device)
+        graph = fuzzy_graph(*self._find_neighbors(X, random_state))
         encoder = mlp(
             X.shape[1], self.hidden_sizes, self.n_components, torch.Generator().manual_seed(seed)
         ).to(device)
-        self.history_ = train(
+        history = train(
             encoder,
-            x,
-            self.graph_,
+            torch.as_tensor(X, device=device),
+            graph,
             **loss_options(self),
             n_steps=self.n_steps,
             learning_rate=self.learning_rate,
             generator=torch.Generator(device).manual_seed(seed),
             callbacks=self.callbacks,
         )
-        self.encoder_ = encoder.cpu()
-        self.embedding_ = self._embed(X)
+        self.graph_, self.history_, self.encoder_ = graph, history, encoder.cpu()
+        self.embedding_ = embed(self.encoder_, X)
         return self
 
     def fit_transform(self, X: ArrayLike, y: Any = None) -> np.ndarray:
-        """Fit, and return the places of the training cells.
+        """Fit, and return the coordinates of the training cells.
 
         Returns
         -------
@@ -191,7 +202,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self.fit(X, y).embedding_
 
     def transform(self, X: ArrayLike) -> np.ndarray:
-        """Place cells on the map.
+        """Embed cells with the trained network.
 
         Parameters
         ----------
@@ -201,26 +212,18 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Returns
         -------
         ndarray of shape (n_cells, n_components), float32
-            Places. The network is evaluated in double precision, so that the place of a cell does
-            not depend on which other cells are mapped with it.
+            Coordinates. The network is evaluated in double precision, so that those of a cell do
+            not depend on which other cells are embedded with it.
 
         Raises
         ------
+        TypeError
+            If `X` is an AnnData.
         ValueError
             If the number of genes differs from that in `fit`, or a value is not finite.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, accept_sparse="csr", reset=False)
-        return self._embed(X)
-
-    @torch.no_grad()
-    def _embed(self, X: np.ndarray) -> np.ndarray:
-        encoder = copy.deepcopy(self.encoder_).double()
-        places = []
-        for start in range(0, X.shape[0], TRANSFORM_BATCH):
-            rows = dense(X[start : start + TRANSFORM_BATCH])
-            places.append(encoder(torch.as_tensor(rows).double()).float())
-        return torch.cat(places).numpy()
+        return embed(self.encoder_, check_cells(self, X))
 
     def _find_neighbors(
         self, X: np.ndarray, random_state: np.random.RandomState
@@ -237,28 +240,37 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return check_neighbors(self.neighbors, len(X), n_neighbors)
 
     def _check_parameters(self) -> None:
-        for name, least in (
-            ("n_components", 1),
-            ("n_neighbors", 2),
-            ("negative_sample_rate", 0),
-            ("n_steps", 1),
-            ("batch_size", 1),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        check_integer("n_neighbors", self.n_neighbors, least=2)
+        check_integer("negative_sample_rate", self.negative_sample_rate, least=0)
+        for name in ("n_components", "batch_size", "n_steps"):
+            check_integer(name, getattr(self, name), least=1)
         if self.batch_size <= self.negative_sample_rate:
             raise ValueError(
                 f"batch_size={self.batch_size} must exceed negative_sample_rate="
                 f"{self.negative_sample_rate}: negatives are permuted edges of the same batch"
             )
-        for name in ("learning_rate", "repulsion_strength"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Real) or not 0 <= value < np.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
-        if self.weighting not in ("graph", "probability"):
-            raise ValueError(f"weighting must be 'graph' or 'probability', got {self.weighting!r}")
+        for name in ("learning_rate", "repulsion_strength", "min_dist"):
+            check_number(name, getattr(self, name))
+        check_number("spread", self.spread, above=True)
+        check_choice("weighting", self.weighting, ("graph", "probability"))
+        check_flag("verbose", self.verbose)
+        if not isinstance(self.callbacks, Iterable):
+            raise ValueError(
+                f"callbacks must be a sequence of functions, such as [show], got {self.callbacks!r}"
+            )
         fit_ab(float(self.spread), float(self.min_dist))
+
+    def __getstate__(self) -> dict[str, Any]:  # noqa: D105 - said under `callbacks`
+        # A callback may be a lambda or hold an open file; a model that is saved needs none.
+        return super().__getstate__() | {"callbacks": ()}
+
+    def __sklearn_clone__(self) -> ParametricUMAP:  # noqa: D105 - called by scikit-learn's clone
+        # as clone does, but with the same callbacks, which may not be copyable
+        unfitted = {name: value for name, value in vars(self).items() if not name.endswith("_")}
+        callbacks = unfitted.pop("callbacks")
+        cloned = type(self).__new__(type(self))
+        cloned.__dict__.update(copy.deepcopy(unfitted) | {"callbacks": callbacks})
+        return cloned
 
     @property
     def _n_features_out(self) -> int:
@@ -271,25 +283,72 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
 
+@torch.no_grad()
+def embed(encoder: nn.Sequential, X: np.ndarray) -> np.ndarray:
+    """Return the coordinates of cells, computed in double precision on one thread.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Sequential
+        Network, on the CPU. It is not changed.
+    X : ndarray of shape (n_cells, n_genes), float32
+        The cells.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, n_components), float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.estimator import embed
+    >>> from rpumap.networks import mlp
+    >>> embed(mlp(4, (8,), 2), np.ones((5, 4), dtype="float32")).shape
+    (5, 2)
+    """
+    encoder = copy.deepcopy(encoder).double()
+    with single_thread():
+        parts = [
+            encoder(torch.as_tensor(X[start : start + TRANSFORM_BATCH]).double()).float()
+            for start in range(0, len(X), TRANSFORM_BATCH)
+        ]
+    return torch.cat(parts).numpy()
+
+
+def check_model(model: ParametricUMAP) -> None:
+    """Raise TypeError or NotFittedError unless a model is fitted and its network is its embedding.
+
+    A subclass may add what it likes, but not change `transform`: certificates and derivatives are
+    those of ``encoder_``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.estimator import ParametricUMAP, check_model
+    >>> check_model(ParametricUMAP(n_steps=1).fit(np.eye(20)))
+    """
+    if not isinstance(model, ParametricUMAP):
+        raise TypeError(
+            f"model must be a fitted ParametricUMAP, got {type(model).__name__}; "
+            "rpumap.verification takes a torch.nn.Sequential"
+        )
+    check_is_fitted(model)
+    if type(model).transform is not ParametricUMAP.transform or "transform" in vars(model):
+        raise TypeError(
+            f"{type(model).__name__} has a transform of its own, so that nothing can be said from "
+            "its network: pass a ParametricUMAP"
+        )
+
+
 def loss_options(model: ParametricUMAP) -> dict[str, Any]:
-    """Return what :func:`rpumap.training.train` is told of a model's loss, batches and progress."""
+    """Return what :func:`rpumap.training.train` is told of a model's loss, batches and progress.
+
+    Examples
+    --------
+    >>> from rpumap.estimator import ParametricUMAP, loss_options
+    >>> loss_options(ParametricUMAP(batch_size=512))["batch_size"]
+    512
+    """
     a, b = fit_ab(float(model.spread), float(model.min_dist))
     names = ["weighting", "negative_sample_rate", "repulsion_strength", "batch_size", "verbose"]
     return {"a": a, "b": b, **{name: getattr(model, name) for name in names}}
-
-
-def dense(X: Any) -> np.ndarray:
-    """Return an array or sparse matrix as an array in row order."""
-    return np.ascontiguousarray(X.toarray() if issparse(X) else X)
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """Return the device of that name, or of ``"auto"``; ValueError if it cannot be used here."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device={device!r} cannot be used here: {error}") from None
-    return chosen

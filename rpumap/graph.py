@@ -1,4 +1,4 @@
-"""Nearest neighbours and the fuzzy graph: who is close to whom, and how strongly."""
+"""Nearest neighbours and the fuzzy graph of UMAP."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import warnings
 
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
+
+from rpumap._threads import granted_cores
+from rpumap._validation import check_integer
 
 # The largest table for which an exact search beats NNDescent, whose compilation alone takes
 # close to a minute in every new process; in multiply-adds per table (cells * cells * genes).
@@ -16,6 +19,11 @@ EXACT_LIMIT = 60_000**2 * 300
 BISECTION_STEPS = 64
 BISECTION_TOLERANCE = 1e-5
 SMALLEST_RELATIVE_SIGMA = 1e-3
+
+# Other tools' distance from a cell to itself is 0 up to their rounding; in multiples of the median
+# distance to a neighbour.
+LARGEST_SELF_DISTANCE = 1e-3
+METHODS = ("auto", "exact", "nndescent")
 
 
 def nearest_neighbors(
@@ -51,7 +59,8 @@ def nearest_neighbors(
     Raises
     ------
     ValueError
-        If `method` is unknown, there are fewer cells than neighbours, or a distance overflows.
+        If `method` or `metric` is unknown, there are fewer cells than neighbours, or a distance
+        overflows or is not defined (the correlation of a cell without variation, say).
 
     References
     ----------
@@ -67,31 +76,59 @@ def nearest_neighbors(
     ([[0, 1], [1, 0], [2, 1]], [[0.0, 1.0], [0.0, 1.0], [0.0, 4.0]])
     """
     n_cells = len(X)
-    if not 2 <= n_neighbors <= n_cells:
+    if not 2 <= check_integer("n_neighbors", n_neighbors, least=2) <= n_cells:
         raise ValueError(
             f"n_neighbors={n_neighbors} counts the cell itself: it must be at least 2 and at most "
             f"the number of cells, {n_cells}"
+        )
+    _check_metric(metric)
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(
+            f"neighbors={method!r} is unknown: use 'auto', 'exact', 'nndescent' or a pair of "
+            "arrays (indices, distances)"
         )
     if method == "auto":
         method = "exact" if n_cells * n_cells * X.shape[1] <= EXACT_LIMIT else "nndescent"
     if method == "exact":
         indices, distances = _exact(X, n_neighbors, metric)
-    elif method == "nndescent":
-        indices, distances = _nndescent(X, n_neighbors, metric, random_state)
     else:
+        indices, distances = _nndescent(X, n_neighbors, metric, random_state)
+    distances = distances.astype(np.float32)
+    _check_distances(distances, metric)
+    return _self_first(indices.astype(np.int64), distances)
+
+
+def _check_metric(metric: str) -> None:
+    if metric == "precomputed":
         raise ValueError(
-            f"neighbors={method!r} is unknown: use 'auto', 'exact', 'nndescent' or a pair of "
-            "arrays (indices, distances)"
+            "metric='precomputed' is not known: pass precomputed neighbours as "
+            "neighbors=(indices, distances), not a matrix of distances"
         )
-    if not np.isfinite(distances).all():
+    if not isinstance(metric, str):
+        raise ValueError(f"metric must be the name of a distance, got {metric!r}")
+
+
+def _check_distances(distances: np.ndarray, metric: str) -> None:
+    undefined = np.flatnonzero(np.isnan(distances).any(axis=1))
+    if len(undefined):
+        raise ValueError(
+            f"metric={metric!r} is not defined for {len(undefined)} cells, the first of which is "
+            f"cell {undefined[0]}: are their values constant or all zero? Leave such cells out, or "
+            "use another metric"
+        )
+    if np.isinf(distances).any():
         raise ValueError("some distances are too large for a float: scale the data first")
-    return _self_first(indices.astype(np.int64), distances.astype(np.float32))
 
 
 def _exact(X: np.ndarray, n_neighbors: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.neighbors import NearestNeighbors
 
-    search = NearestNeighbors(n_neighbors=n_neighbors, metric=metric, algorithm="brute").fit(X)
+    try:
+        search = NearestNeighbors(n_neighbors=n_neighbors, metric=metric, algorithm="brute").fit(X)
+    except ValueError as error:
+        raise ValueError(
+            f"metric={metric!r} is unknown to scikit-learn, which does the exact search: {error}"
+        ) from None
     distances, indices = search.kneighbors(X)
     return indices, distances
 
@@ -114,6 +151,7 @@ def _nndescent(
         n_trees=min(64, 5 + round(n_cells**0.5 / 20)),
         n_iters=max(5, round(np.log2(n_cells))),
         max_candidates=60,
+        n_jobs=granted_cores(),
     )
     indices, distances = index.neighbor_graph
     n_missing = int((indices < 0).any(axis=1).sum())
@@ -132,9 +170,9 @@ def _self_first(indices: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray,
     """
     n_cells = len(indices)
     is_self = indices == np.arange(n_cells)[:, None]
-    # a cell crowded out by its duplicates takes the place of the farthest of them
-    place = np.where(is_self.any(axis=1), is_self.argmax(axis=1), indices.shape[1] - 1)
-    keep = np.arange(indices.shape[1])[None, :] != place[:, None]
+    # a cell whose duplicates fill its row replaces the farthest of them
+    column = np.where(is_self.any(axis=1), is_self.argmax(axis=1), indices.shape[1] - 1)
+    keep = np.arange(indices.shape[1])[None, :] != column[:, None]
     others = indices[keep].reshape(n_cells, -1)
     far = distances[keep].reshape(n_cells, -1)
     return (
@@ -151,20 +189,23 @@ def check_neighbors(
     Parameters
     ----------
     neighbors : pair of array-like, each of shape (n_cells, at least n_neighbors)
-        Row i lists the neighbours of cell i from near to far, cell i itself first.
+        Row i lists the neighbours of cell i from near to far, cell i itself among them: first, or
+        after identical cells. Its distance to itself may differ from 0 by rounding.
     n_cells, n_neighbors : int
         The shape that is needed.
 
     Returns
     -------
     indices : ndarray of shape (n_cells, n_neighbors), int64
+        The cell itself first.
     distances : ndarray of shape (n_cells, n_neighbors), float32
+        The first column is 0.
 
     Raises
     ------
     ValueError
-        If a shape, an index or a distance is out of range, rows are not sorted, or a neighbour is
-        named twice.
+        If a shape, an index or a distance is out of range, rows are not sorted, neighbours are
+        missing, or a neighbour is named twice.
 
     Examples
     --------
@@ -173,13 +214,7 @@ def check_neighbors(
     >>> distances.dtype
     dtype('float32')
     """
-    try:
-        indices, distances = neighbors
-    except (TypeError, ValueError):
-        raise ValueError(
-            "precomputed neighbors must be a pair of arrays (indices, distances)"
-        ) from None
-    indices, distances = np.asarray(indices), np.asarray(distances, dtype=np.float32)
+    indices, distances = _pair(neighbors)
     for name, array in (("indices", indices), ("distances", distances)):
         if array.ndim != 2 or len(array) != n_cells or array.shape[1] < n_neighbors:
             raise ValueError(
@@ -187,22 +222,68 @@ def check_neighbors(
                 "is needed"
             )
     indices, distances = indices[:, :n_neighbors], distances[:, :n_neighbors]
+    indices = _check_indices(indices, n_cells)
+    if not np.isfinite(distances).all() or (distances < 0).any():
+        raise ValueError("precomputed distances must be finite and at least 0")
+    indices, distances = _self_first(indices, _without_self_distance(indices, distances))
+    if (np.diff(distances, axis=1) < 0).any():
+        raise ValueError("precomputed distances must grow from left to right")
+    return indices, distances
+
+
+def _pair(neighbors: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        indices, distances = neighbors
+        indices, distances = np.asarray(indices), np.asarray(distances, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "precomputed neighbors must be a pair of arrays (indices, distances)"
+        ) from None
     if not np.issubdtype(indices.dtype, np.integer):
-        raise ValueError(f"precomputed indices must be integers, not {indices.dtype}")
-    if indices.min() < 0 or indices.max() >= n_cells:
+        raise ValueError(
+            f"precomputed indices must be integers, not {indices.dtype}: the pair is "
+            "(indices, distances), in this order"
+        )
+    return indices, distances
+
+
+def _check_indices(indices: np.ndarray, n_cells: int) -> np.ndarray:
+    indices = indices.astype(np.int64)
+    n_short = int((indices < 0).any(axis=1).sum())
+    if n_short:
+        raise ValueError(
+            f"precomputed indices are negative (-1 for missing neighbours?) in {n_short} rows: "
+            "search again for as many neighbours as n_neighbors asks for, or lower n_neighbors"
+        )
+    if indices.max() >= n_cells:
         raise ValueError(f"precomputed indices must lie between 0 and {n_cells - 1}")
-    if not np.array_equal(indices[:, 0], np.arange(n_cells)):
-        raise ValueError("the first precomputed neighbour of each cell must be the cell itself")
     if (np.diff(np.sort(indices, axis=1), axis=1) == 0).any():
         raise ValueError("a precomputed neighbour is named twice by the same cell")
-    if not np.isfinite(distances).all() or (np.diff(distances, axis=1) < 0).any():
-        raise ValueError("precomputed distances must be finite and grow from left to right")
-    if distances[:, 0].any():
-        raise ValueError("the precomputed distance of each cell to itself must be 0")
-    return indices.astype(np.int64), distances
+    return indices
 
 
-def smooth_distances(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _without_self_distance(indices: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Set the distance of each cell to itself to 0, where it is 0 up to rounding."""
+    is_self = indices == np.arange(len(indices))[:, None]
+    own = distances[is_self]
+    typical = float(np.median(distances[~is_self]))
+    # in a row that identical cells fill, the cell itself may be absent
+    absent = ~is_self.any(axis=1) & (distances[:, -1] > LARGEST_SELF_DISTANCE * typical)
+    if absent.any():
+        raise ValueError(
+            f"{int(absent.sum())} cells are not among their own precomputed neighbours, which "
+            "must count the cell itself: put each cell first in its own row, at distance 0, as in "
+            "np.column_stack([np.arange(n_cells), indices])"
+        )
+    if (own > LARGEST_SELF_DISTANCE * typical).any():
+        raise ValueError(
+            "the precomputed distance of each cell to itself must be 0, found "
+            f"{own.max():.3g} beside a median distance of {typical:.3g}"
+        )
+    return np.where(is_self, np.float32(0), distances)
+
+
+def smooth_knn_dist(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r"""Find each cell's distance to its nearest neighbour and its own length scale.
 
     Parameters
@@ -213,7 +294,7 @@ def smooth_distances(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     rho : ndarray of shape (n_cells,), float32
-        Distance to the nearest neighbour that is not at the same place; 0 if there is none.
+        Distance to the nearest neighbour that is not identical to the cell; 0 if there is none.
     sigma : ndarray of shape (n_cells,), float32
         Length scale, above 0.
 
@@ -230,8 +311,8 @@ def smooth_distances(distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Examples
     --------
     >>> import numpy as np
-    >>> from rpumap.graph import smooth_distances
-    >>> rho, sigma = smooth_distances(np.array([[0.0, 1.0, 2.0, 4.0]], dtype=np.float32))
+    >>> from rpumap.graph import smooth_knn_dist
+    >>> rho, sigma = smooth_knn_dist(np.array([[0.0, 1.0, 2.0, 4.0]], dtype=np.float32))
     >>> float(rho[0]), round(float(np.exp(-np.array([0, 1, 3]) / sigma).sum()), 4)
     (1.0, 2.0)
     """
@@ -270,7 +351,7 @@ def membership_strengths(
     indices, distances : ndarray of shape (n_cells, n_neighbors)
         Neighbours as :func:`nearest_neighbors` returns them.
     rho, sigma : ndarray of shape (n_cells,)
-        From :func:`smooth_distances`.
+        From :func:`smooth_knn_dist`.
 
     Returns
     -------
@@ -281,8 +362,7 @@ def membership_strengths(
     -----
     .. math:: p_{j|i} = \exp\!\left(-\frac{\max(0, d_{ij} - \rho_i)}{\sigma_i}\right)
 
-    The paper's eq. 9 prints the exponent as :math:`(-d - \rho)\,\sigma^{-1}`, which would never
-    reach 1 at the nearest neighbour; the sign before rho is a slip.
+    Eq. 9 of the paper, with the sign that the book's page on notation explains.
 
     Examples
     --------
@@ -366,12 +446,12 @@ def fuzzy_graph(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
     >>> graph.shape, bool((graph != graph.T).nnz == 0), float(graph.max())
     ((50, 50), True, 1.0)
     """
-    rho, sigma = smooth_distances(distances)
+    rho, sigma = smooth_knn_dist(distances)
     n_buried = int((rho == 0).sum())
     if n_buried:
         warnings.warn(
-            f"{n_buried} cells are identical to all of their nearest neighbours: their place "
-            "among the others is unknown. Remove duplicates or raise n_neighbors.",
+            f"{n_buried} cells are identical to all of their nearest neighbours, so that nothing "
+            "ties them to the others. Remove duplicates or raise n_neighbors.",
             stacklevel=2,
         )
     return symmetrize(membership_strengths(indices, distances, rho, sigma))

@@ -1,8 +1,7 @@
-"""The book's figures as functions of arrays.
+"""Figures of embeddings, of certified boxes and of the loss, as functions of arrays.
 
-Backgrounds are transparent and lines mid-grey, so that a figure reads on a light and on a dark
-page. Colours are those of Okabe and Ito (2008), which people with colour-blindness can tell
-apart; black and yellow, invisible on one of the two pages, are replaced by greys and an ochre.
+Colours are those of Okabe and Ito (2008), which people with colour blindness can tell apart. Black
+and yellow, which cannot be seen on a dark or on a light page, are replaced by greys and an ochre.
 """
 
 from __future__ import annotations
@@ -12,8 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rpumap._validation import check_choice, check_labels
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import ColorType
     from numpy.typing import ArrayLike
 
 COLORS = (
@@ -30,46 +32,10 @@ MARKERS = ("o", "^", "s", "D")
 INK = "#7A7A7A"
 
 
-def use_style() -> None:
-    """Set matplotlib's defaults to those of the book's figures.
-
-    Examples
-    --------
-    >>> import matplotlib
-    >>> from rpumap.plotting import use_style
-    >>> use_style()
-    >>> matplotlib.rcParams["axes.facecolor"]
-    'none'
-    """
-    import matplotlib
-
-    matplotlib.rcParams.update(
-        {
-            "figure.facecolor": "none",
-            "axes.facecolor": "none",
-            "savefig.facecolor": "none",
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": INK,
-            "axes.titlecolor": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "legend.frameon": False,
-            "legend.labelcolor": INK,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.prop_cycle": matplotlib.cycler(color=COLORS),
-            "figure.dpi": 110,
-            "figure.constrained_layout.use": True,
-            "font.size": 11,
-        }
-    )
-
-
-def _categories(labels: ArrayLike) -> list:
-    """List the categories in their own order where they have one, else sorted."""
+def _categories(labels: ArrayLike) -> list | None:
+    """List the categories in their own order, of labels that have one."""
     categories = getattr(getattr(labels, "cat", labels), "categories", None)
-    return list(np.unique(np.asarray(labels)) if categories is None else categories)
+    return None if categories is None else list(categories)
 
 
 def embedding(
@@ -89,7 +55,7 @@ def embedding(
     Parameters
     ----------
     Z : array-like of shape (n_cells, 2)
-        Places of the cells.
+        Coordinates of the cells.
     labels : array-like of shape (n_cells,), optional
         Cell types; a categorical keeps its order.
     ax : matplotlib Axes, optional
@@ -97,7 +63,7 @@ def embedding(
     title : str, optional
         Title of the panel.
     names : {"legend", "on data", "none"}
-        Where the names of the types stand.
+        Where the names of the types are written.
     marker : str, optional
         One marker for all cells. By default the first eight types are dots and the next eight
         triangles, as there are eight colours.
@@ -114,7 +80,8 @@ def embedding(
     Raises
     ------
     ValueError
-        If `Z` does not have two columns, or `labels` has another length.
+        If `Z` does not have two columns, there is not one label a cell, labels are missing, or a
+        label is not among `categories`.
 
     Examples
     --------
@@ -129,20 +96,24 @@ def embedding(
     Z = np.asarray(Z)
     if Z.ndim != 2 or Z.shape[1] != 2:
         raise ValueError(f"an embedding of shape (n_cells, 2) is needed, got {Z.shape}")
-    if labels is not None and len(labels) != len(Z):
-        raise ValueError(f"{len(labels)} labels for {len(Z)} cells")
-    if names not in ("legend", "on data", "none"):
-        raise ValueError(f"names must be 'legend', 'on data' or 'none', got {names!r}")
+    check_choice("names", names, ("legend", "on data", "none"))
+    if labels is not None:
+        found, codes = check_labels(labels, len(Z))
+        own = list(categories) if categories is not None else _categories(labels)
+        known = list(found) if own is None else own
+        unknown = sorted(set(found) - set(known))
+        if unknown:
+            raise ValueError(f"labels that are not among the categories: {unknown}")
     ax = plt.subplots(figsize=(5, 4.4))[1] if ax is None else ax
     # Draw in random order, so that the last type does not cover the others. Agg draws a scatter
     # in the order of its points, and one scatter holds one marker only: hence the loop.
     order = np.random.default_rng(0).permutation(len(Z))
     if labels is None:
-        ax.scatter(*Z[order].T, s=size, alpha=alpha, color=COLORS[0], linewidths=0)
+        ax.scatter(Z[order, 0], Z[order, 1], s=size, alpha=alpha, color=COLORS[0], linewidths=0)
     else:
-        known = list(categories) if categories is not None else _categories(labels)
-        _scatter_types(ax, Z[order], np.asarray(labels)[order], known, marker, size, alpha)
-        _name_types(ax, Z, np.asarray(labels), known, marker, names)
+        types = found[codes]
+        _scatter_types(ax, Z[order], types[order], known, marker, size, alpha)
+        _name_types(ax, Z, types, known, marker, names)
     ax.set(xlabel="dimension 1", ylabel="dimension 2", title=title or "")
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_xticks([])
@@ -150,9 +121,10 @@ def embedding(
     return ax
 
 
-def _look(place: int, marker: str | None) -> tuple[str, str]:
-    color = COLORS[place % len(COLORS)]
-    return color, marker or MARKERS[place // len(COLORS) % len(MARKERS)]
+def _look(number: int, marker: str | None) -> tuple[str, str]:
+    """Colour and marker of the type of that number."""
+    color = COLORS[number % len(COLORS)]
+    return color, marker or MARKERS[number // len(COLORS) % len(MARKERS)]
 
 
 def _scatter_types(
@@ -164,12 +136,13 @@ def _scatter_types(
     size: float,
     alpha: float,
 ) -> None:
-    looks = [_look(place, marker) for place in range(len(known))]
+    looks = [_look(number, marker) for number in range(len(known))]
     for shape in dict.fromkeys(shape for _, shape in looks):
         color_of = {name: c for name, (c, s) in zip(known, looks, strict=True) if s == shape}
         here = np.isin(labels, list(color_of))
         ax.scatter(
-            *Z[here].T,
+            Z[here, 0],
+            Z[here, 1],
             c=[color_of[name] for name in labels[here]],
             s=size,
             alpha=alpha,
@@ -183,8 +156,8 @@ def _name_types(
 ) -> None:
     import matplotlib.patheffects as effects
 
-    for place, name in enumerate(known):
-        color, shape = _look(place, marker)
+    for number, name in enumerate(known):
+        color, shape = _look(number, marker)
         if names == "legend":
             ax.scatter([], [], s=36, color=color, marker=shape, label=str(name))
         elif names == "on data" and (labels == name).any():
@@ -200,6 +173,81 @@ def _name_types(
             )
     if names == "legend":
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
+
+
+def boxes(
+    lower: ArrayLike,
+    upper: ArrayLike,
+    *,
+    ax: Axes | None = None,
+    color: ColorType | Sequence[ColorType] = INK,
+    linewidth: float = 1.6,
+    linestyle: str = "-",
+    label: str | None = None,
+) -> Axes:
+    """Draw certified boxes on an embedding, as the outlines of rectangles.
+
+    Parameters
+    ----------
+    lower, upper : array-like of shape (n_boxes, 2)
+        Opposite corners of each box, in map units, as :func:`rpumap.certify` returns them.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure where it is None. Its limits are widened to hold the boxes,
+        unless they were set.
+    color : color or sequence of n_boxes colors
+        Of the outlines: one for all, or one for each.
+    linewidth : float, default 1.6
+        Width of the outlines in points.
+    linestyle : str, default "-"
+        Style of the outlines.
+    label : str, optional
+        Name of the boxes in the legend; they have one entry in all.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If `lower` and `upper` are not both of shape (n_boxes, 2), or not finite, or a lower end
+        lies above the upper one.
+
+    Examples
+    --------
+    >>> from rpumap.plotting import boxes
+    >>> ax = boxes([[0.0, 0.0], [1.0, 2.0]], [[1.0, 1.0], [3.0, 3.0]], label="certified")
+    >>> len(ax.collections[0].get_paths())
+    2
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.collections import PolyCollection
+
+    lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
+    if lower.ndim != 2 or lower.shape[1] != 2 or lower.shape != upper.shape:
+        raise ValueError(
+            "lower and upper must both have the shape (n_boxes, 2), "
+            f"got {lower.shape} and {upper.shape}"
+        )
+    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+        raise ValueError("lower and upper must be finite")
+    if (lower > upper).any():
+        first = int((lower > upper).any(axis=1).argmax())
+        raise ValueError(f"lower lies above upper in box {first}: {lower[first]}, {upper[first]}")
+    ax = plt.subplots(figsize=(5, 4.4))[1] if ax is None else ax
+    (left, bottom), (right, top) = lower.T, upper.T
+    corners = [[left, bottom], [right, bottom], [right, top], [left, top]]
+    outlines = PolyCollection(
+        list(np.moveaxis(np.array(corners), 2, 0)),
+        facecolors="none",
+        edgecolors=color,
+        linewidths=linewidth,
+        linestyles=linestyle,
+        label=label,
+    )
+    ax.add_collection(outlines)
+    ax.autoscale_view()
+    return ax
 
 
 def loss_curve(history: dict[str, np.ndarray], *, ax: Axes | None = None) -> Axes:

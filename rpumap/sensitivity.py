@@ -1,7 +1,7 @@
-r"""What a gene does to the map: derivatives, noise in chosen genes, and lost counts.
+r"""What a gene does to the map: derivatives, and noise in chosen genes.
 
 A ReLU network is linear around almost every cell. Its Jacobian there is a product of weight
-matrices from which the neurons that are off have been struck out,
+matrices from which inactive neurons have been struck out,
 
 .. math:: J(x) = \frac{\partial z}{\partial x} = W^{(m)} D^{(m-1)} W^{(m-1)} \cdots D^{(1)} W^{(1)},
 
@@ -12,29 +12,27 @@ At a kink, an input of exactly 0, the derivative is taken as 0, as PyTorch does.
 from __future__ import annotations
 
 import copy
-import numbers
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array
 from torch import nn
 
-from rpumap.estimator import ParametricUMAP, dense
-from rpumap.preprocessing import LIBRARY_SIZE
+from rpumap._threads import single_thread
+from rpumap._validation import check_cells, check_number, is_annotated
+from rpumap.estimator import ParametricUMAP, check_model
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from numpy.typing import ArrayLike
 
 BATCH_MEGABYTES = 64
-Counts = TypeVar("Counts")
 
 
 def jacobian(model: ParametricUMAP, X: ArrayLike) -> np.ndarray:
-    r"""Differentiate the place of each cell with respect to each gene.
+    r"""Differentiate the coordinates of each cell with respect to each gene.
 
     Parameters
     ----------
@@ -105,7 +103,7 @@ def gene_impact(model: ParametricUMAP, X: ArrayLike) -> np.ndarray:
         \text{impact}_g = \sum_{i} \left\lVert \frac{\partial z_i}{\partial x_{ig}} \right\rVert_2
 
     A derivative looks at one point. Impact 0 does not mean that a gene has no effect: the
-    neurons that it would switch on may all be off in the cells given.
+    neurons that it would activate may all be inactive in the cells given.
 
     Examples
     --------
@@ -158,7 +156,12 @@ def perturb(
     >>> perturb(X, 2.0, genes=1, random_state=0).std(axis=0).round(1).tolist()
     [0.0, 2.0, 0.0]
     """
-    _check_number("scale", scale, np.inf)
+    check_number("scale", scale)
+    if is_annotated(X):
+        raise TypeError(
+            f"perturb takes an array of z-scores, not {type(X).__name__}: pass it to "
+            "Preprocessor.fit_transform (or .transform) first"
+        )
     X = check_array(X, accept_sparse=True, dtype=[np.float64, np.float32], input_name="X")
     noisy = X.toarray() if issparse(X) else np.array(X)
     columns = _check_genes(genes, noisy.shape[1])
@@ -167,94 +170,66 @@ def perturb(
     return noisy
 
 
-def drop_counts(
-    counts: Counts, ratio: float, random_state: int | np.random.Generator | None = None
-) -> Counts:
-    """Set a share of the counts that are not zero to zero (figures 4 and 5C of the paper).
+def network_jacobian(encoder: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    r"""Differentiate the outputs of a ReLU network with respect to its inputs, in closed form.
 
     Parameters
     ----------
-    counts : ndarray, scipy sparse matrix or array, or AnnData; shape (n_cells, n_genes)
-        Raw counts; of an AnnData those in ``X``. They are not changed.
-    ratio : float
-        Share of the non-zero entries to be lost, from 0 to 1, the paper's dropout ratio.
-    random_state : int, numpy.random.Generator or None
-        Source of the choice. The same integer loses the same counts, dense or sparse.
+    encoder : nn.Sequential
+        Layers ``nn.Linear`` and ``nn.ReLU``, such as :func:`rpumap.networks.mlp` makes.
+    x : torch.Tensor of shape (n_cells, n_inputs)
+        Of the precision of the weights, in which all is computed.
 
     Returns
     -------
-    ndarray, scipy sparse matrix or array, or AnnData
-        A copy, of the same type, format and dtype, in which ``round(ratio * n)`` of the ``n``
-        non-zero entries, drawn uniformly without replacement, are zero. Sparse results store no
-        zeros.
+    torch.Tensor of shape (n_cells, n_outputs, n_inputs)
+        The Jacobians at the head of this module.
 
     Raises
     ------
-    ValueError
-        If `ratio` is not between 0 and 1, counts are negative or not finite, or a library size
-        is smaller than the counts lost from its cell.
-
-    Notes
-    -----
-    A lost entry takes its molecules with it, so the library size of its cell shrinks. Where it is
-    the row sum that happens by itself. Where it is stored, in ``obs["library_size"]``, the lost
-    molecules are subtracted there, so that :class:`rpumap.Preprocessor` sees what it would have
-    seen had the molecules never been counted. Only entries of ``X`` are lost: genes that are not
-    in the table, but in the stored library size, lose nothing. All else in an AnnData (layers,
-    ``raw``, other columns of ``obs``) is copied as it is.
+    TypeError
+        If a layer is neither ``nn.Linear`` nor ``nn.ReLU``; subclasses may compute something else.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from rpumap.sensitivity import drop_counts
-    >>> counts = np.array([[3, 0, 1, 2], [0, 5, 0, 1]])
-    >>> lost = drop_counts(counts, 0.4, random_state=0)
-    >>> int((counts > 0).sum()), int((lost > 0).sum()), bool((lost <= counts).all())
-    (5, 3, True)
+    >>> import torch
+    >>> from rpumap.networks import mlp
+    >>> from rpumap.sensitivity import network_jacobian
+    >>> encoder, x = mlp(6, (16, 16), 2), torch.randn(1, 6)
+    >>> expected = torch.autograd.functional.jacobian(encoder, x)[0, :, 0]
+    >>> torch.allclose(network_jacobian(encoder, x)[0], expected, atol=1e-6)
+    True
     """
-    _check_number("ratio", ratio, 1.0)
-    rng = np.random.default_rng(random_state)
-    if hasattr(counts, "obs_names"):
-        return _drop_from_table(counts, ratio, rng)
-    return _drop_entries(counts, ratio, rng)
+    for layer in encoder:
+        if type(layer) not in (nn.Linear, nn.ReLU):
+            raise TypeError(
+                f"the network must consist of nn.Linear and nn.ReLU, got {type(layer).__name__}"
+            )
+    with torch.no_grad(), single_thread():
+        is_on = {}
+        for depth, layer in enumerate(encoder):
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                is_on[depth] = x > 0  # the output of a ReLU is positive where its input is
+        # from the output back to the input, inactive neurons struck out
+        J = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
+        for depth in reversed(range(len(encoder))):
+            J = J * is_on[depth].unsqueeze(1) if depth in is_on else J @ encoder[depth].weight
+    return J
 
 
 def _jacobians(model: ParametricUMAP, X: ArrayLike) -> Iterator[np.ndarray]:
     """Yield the Jacobians of some cells at a time, as many as fit into the working memory."""
-    if not isinstance(model, ParametricUMAP):
-        raise TypeError(f"a fitted rpumap.ParametricUMAP is needed, not {type(model).__name__}")
-    check_is_fitted(model)
-    # as in transform: float32 in, double precision inside
-    X = validate_data(model, X, dtype=np.float32, accept_sparse="csr", reset=False)
+    check_model(model)
+    X = check_cells(model, X)  # as in transform: float32 in, double precision inside
     encoder = copy.deepcopy(model.encoder_).double()
     widest = max(max(p.shape) for p in encoder.parameters())
     # two such arrays stand side by side in a product
     bytes_per_cell = 2 * 8 * model.embedding_.shape[1] * widest
     n_rows = max(1, int(BATCH_MEGABYTES * 1e6 / bytes_per_cell))
-    for start in range(0, X.shape[0], n_rows):
-        rows = dense(X[start : start + n_rows])
-        yield _closed_form(encoder, torch.as_tensor(rows).double()).numpy()
-
-
-@torch.no_grad()
-def _closed_form(encoder: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-    """Multiply weights from the output back to the input, neurons that are off struck out."""
-    is_on = {}
-    for depth, layer in enumerate(encoder):
-        x = layer(x)
-        if isinstance(layer, nn.ReLU):
-            is_on[depth] = x > 0  # the output of a ReLU is positive where its input is
-    J = torch.eye(x.shape[1], dtype=x.dtype).expand(len(x), -1, -1)
-    for depth in reversed(range(len(encoder))):
-        J = J * is_on[depth].unsqueeze(1) if depth in is_on else J @ encoder[depth].weight
-    return J
-
-
-def _check_number(name: str, value: float, most: float) -> None:
-    in_range = isinstance(value, numbers.Real) and 0 <= value <= most and np.isfinite(value)
-    if not in_range:
-        limits = "a finite number of at least 0" if most == np.inf else f"from 0 to {most:g}"
-        raise ValueError(f"{name} must be {limits}, got {value!r}")
+    for start in range(0, len(X), n_rows):
+        rows = torch.as_tensor(X[start : start + n_rows]).double()
+        yield network_jacobian(encoder, rows).numpy()
 
 
 def _check_genes(genes: int | Sequence[int] | None, n_genes: int) -> np.ndarray:
@@ -274,41 +249,3 @@ def _check_genes(genes: int | Sequence[int] | None, n_genes: int) -> np.ndarray:
     if len(np.unique(columns)) < len(columns):
         raise ValueError(f"genes must be different from each other, got {columns.tolist()}")
     return columns
-
-
-def _drop_from_table(adata: AnnData, ratio: float, rng: np.random.Generator) -> AnnData:
-    if adata.X is None:
-        raise ValueError("the data hold no counts: X is None")
-    dropped = adata.copy()
-    dropped.X = _drop_entries(adata.X, ratio, rng)
-    if LIBRARY_SIZE in adata.obs:
-        size = adata.obs[LIBRARY_SIZE]
-        totals = [np.ravel(table.X.sum(axis=1, dtype=np.float64)) for table in (adata, dropped)]
-        lost = totals[0] - totals[1]
-        if (size.to_numpy() < lost).any():
-            raise ValueError(
-                f"obs['{LIBRARY_SIZE}'] is smaller than the counts lost in {(size < lost).sum()} "
-                "cells: it must hold the number of molecules of a cell, in all genes"
-            )
-        dropped.obs[LIBRARY_SIZE] = (size - lost).astype(size.dtype)
-    return dropped
-
-
-def _drop_entries(counts: Counts, ratio: float, rng: np.random.Generator) -> Counts:
-    counts = check_array(counts, accept_sparse=True, input_name="counts")
-    if issparse(counts):
-        kept = counts.tocsr(copy=True)
-        kept.sum_duplicates()
-        kept.eliminate_zeros()
-        entries = kept.data
-    else:
-        kept = np.array(counts, order="C")
-        entries = kept.reshape(-1)  # a view
-    if (entries < 0).any():
-        raise ValueError("counts must not be negative: pass raw counts, not z-scores")
-    found = np.flatnonzero(entries)  # cell by cell, dense or sparse
-    entries[rng.choice(found, round(ratio * len(found)), replace=False)] = 0
-    if issparse(kept):
-        kept.eliminate_zeros()
-        kept = kept.asformat(counts.format)
-    return kept

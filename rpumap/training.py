@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from rpumap.loss import umap_loss
+from rpumap._threads import single_thread
+from rpumap.losses import umap_loss
 
 Weighting = Literal["graph", "probability"]
 Callback = Callable[[int, float, nn.Sequential], object]
-# (step, z, rows) -> named terms of the loss; see `train`
-Penalty = Callable[[int, Tensor, Tensor | None], dict[str, Tensor]]
+
+
+class TrainingStep(NamedTuple):
+    """What a further term of the loss can see of a step of training."""
+
+    number: int  #: of the step, from 0
+    encoder: nn.Sequential  #: the network in training
+    x: Tensor  #: all training cells, (n_cells, n_genes)
+    z: Tensor  #: coordinates of the cells of this step, (n_rows, n_components)
+    rows: Tensor | None  #: their row numbers in `x`, (n_rows,); None if these are all cells
+
+
+LossTerm = Callable[[TrainingStep], Tensor]
 
 # Rows of a step are filled up to a multiple of this. Matrix libraries compile a kernel for each
 # new shape, which costs more than the product itself if every step has another number of cells.
@@ -69,7 +81,7 @@ class EdgeSampler:
             cumulative = np.cumsum(edges.data, dtype=np.float64)
             self.cumulative = torch.as_tensor(cumulative / cumulative[-1], device=device)
         else:
-            self.p = torch.as_tensor(edges.data, dtype=torch.float32, device=device)
+            self.p = torch.tensor(edges.data, dtype=torch.float32, device=device)
 
     def draw(self, n_edges: int) -> tuple[Tensor, Tensor | None]:
         """Draw edges with replacement.
@@ -93,7 +105,7 @@ class EdgeSampler:
 
 
 def distinct_rows(ends: Tensor) -> tuple[Tensor, Tensor]:
-    """List each cell of a batch of edges once, and point the edges into that list.
+    """List each cell of a batch of edges once, and index that list by the edges.
 
     Parameters
     ----------
@@ -104,19 +116,19 @@ def distinct_rows(ends: Tensor) -> tuple[Tensor, Tensor]:
     -------
     rows : torch.Tensor
         Distinct cells, filled up with cell 0 to a multiple of ``ROW_BLOCK``.
-    places : torch.Tensor of shape (2, n_edges)
-        For each end, its place in `rows`.
+    index : torch.Tensor of shape (2, n_edges)
+        For each end of an edge, where in `rows` its cell stands.
 
     Examples
     --------
     >>> import torch
     >>> from rpumap.training import distinct_rows
-    >>> rows, places = distinct_rows(torch.tensor([[7, 7, 2], [2, 9, 9]]))
-    >>> rows[:3].tolist(), places.tolist(), len(rows)
+    >>> rows, index = distinct_rows(torch.tensor([[7, 7, 2], [2, 9, 9]]))
+    >>> rows[:3].tolist(), index.tolist(), len(rows)
     ([2, 7, 9], [[1, 1, 0], [0, 2, 2]], 256)
     """
-    rows, places = torch.unique(ends, return_inverse=True)
-    return nn.functional.pad(rows, (0, -len(rows) % ROW_BLOCK)), places
+    rows, index = torch.unique(ends, return_inverse=True)
+    return nn.functional.pad(rows, (0, -len(rows) % ROW_BLOCK)), index
 
 
 def learning_rate_at(step: int, n_steps: int, peak: float) -> float:
@@ -152,13 +164,13 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 class _Embedder:
     """The encoder during training: wide products in 16 bits, coordinates in 32.
 
-    Sixteen bits carry about three digits, enough for the direction of a step but not for a
-    place on the map, so the last layer always runs in single precision.
+    Sixteen bits carry about three digits, enough for the direction of a step but not for
+    coordinates, so the last layer always runs in single precision.
     """
 
     def __init__(self, encoder: nn.Sequential, x: Tensor) -> None:
         self.body, self.head = encoder[:-1], encoder[-1]
-        self.low_precision = len(self.body) > 0 and has_fast_bfloat16(x.device)
+        self.low_precision = len(encoder) > 1 and has_fast_bfloat16(x.device)
         self.x = x.bfloat16() if self.low_precision else x
 
     def __call__(self, rows: Tensor | None) -> Tensor:
@@ -184,14 +196,14 @@ def train(
     generator: torch.Generator | None = None,
     verbose: bool = False,
     callbacks: Iterable[Callback] = (),
-    penalty: Penalty | None = None,
+    terms: Mapping[str, LossTerm] | None = None,
 ) -> dict[str, np.ndarray]:
     """Train an encoder in place with the UMAP loss.
 
     Parameters
     ----------
     encoder : torch.nn.Sequential
-        Network as :func:`rpumap.encoder.mlp` builds it, on the device of `x`.
+        Network as :func:`rpumap.networks.mlp` builds it, on the device of `x`.
     x : torch.Tensor of shape (n_cells, n_genes), float32
         The cells. They stay on their device.
     graph : scipy.sparse.csr_matrix of shape (n_cells, n_cells)
@@ -199,7 +211,7 @@ def train(
     a, b : float
         Constants of eq. 11.
     weighting, negative_sample_rate, repulsion_strength
-        See :class:`EdgeSampler` and :func:`rpumap.loss.umap_loss`.
+        See :class:`EdgeSampler` and :func:`rpumap.losses.umap_loss`.
     batch_size : int
         Edges drawn a step.
     n_steps : int
@@ -214,31 +226,35 @@ def train(
     callbacks : iterable of callables
         Each is called after every step as ``callback(step, loss, encoder)``; training stops early
         when one returns something true.
-    penalty : callable, optional
-        Further terms of the loss, as a dict of named scalars: called in every step as
-        ``penalty(step, z, rows)`` with the places (n_rows, n_components) of the step's cells and
-        their row numbers in `x`, or None where these are all cells.
+    terms : mapping of str to callable, optional
+        Further terms of the loss by name: each is called in every step with a
+        :class:`TrainingStep` and returns a scalar tensor, which is added to the loss.
 
     Returns
     -------
     dict of ndarray, each of shape (n_steps_done,)
-        ``"loss"``, its two terms ``"attraction"`` and ``"repulsion"``, those of `penalty`, and
+        ``"loss"``, its two terms ``"attraction"`` and ``"repulsion"``, those of `terms`, and
         ``"learning_rate"``.
 
     Raises
     ------
     FloatingPointError
-        If the loss stops being finite.
+        If the loss or a weight stops being finite.
 
     Warns
     -----
     UserWarning
         If Ctrl-C ended the training: the encoder then holds the weights so far.
 
+    Notes
+    -----
+    On the CPU, training runs on one thread whatever PyTorch is set to, so that the same seed gives
+    the same bits, and the time does not explode on a busy machine.
+
     Examples
     --------
     >>> import numpy as np, torch
-    >>> from rpumap.encoder import mlp
+    >>> from rpumap.networks import mlp
     >>> from rpumap.graph import fuzzy_graph, nearest_neighbors
     >>> from rpumap.training import train
     >>> X = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
@@ -260,58 +276,66 @@ def train(
     embed = _Embedder(encoder, x)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=learning_rate, fused=True)
     every_cell = len(x) <= batch_size  # most cells are in the batch: skip the bookkeeping
-    callbacks = tuple(callbacks)
-    terms: list[Tensor] = []
-    names = ["attraction", "repulsion"]
+    callbacks, terms = tuple(callbacks), dict(terms or {})
+    losses: list[Tensor] = []
     progress = tqdm(total=n_steps, desc="training", unit="step", disable=not verbose)
     try:
-        for step in range(n_steps):
-            optimizer.param_groups[0]["lr"] = learning_rate_at(step, n_steps, learning_rate)
-            ends, p = sampler.draw(batch_size)
-            rows, places = (None, ends) if every_cell else distinct_rows(ends)
-            z = embed(rows)
-            at_ends = z.T.contiguous().index_select(1, places.flatten())
-            heads, tails = at_ends.unflatten(1, (2, batch_size)).unbind(1)
-            positive, negative = umap_loss(
-                heads,
-                tails,
-                a,
-                b,
-                p=p,
-                n_negatives=negative_sample_rate,
-                repulsion_strength=repulsion_strength,
-            )
-            extra = {} if penalty is None else penalty(step, z, rows)
-            names[2:] = extra
-            loss = torch.stack([positive, negative, *extra.values()])
-            optimizer.zero_grad()
-            loss.sum().backward()
-            optimizer.step()
-            terms.append(loss.detach())
-            if callbacks and _should_stop(callbacks, step, terms[-1], encoder):
-                break
-            if (step + 1) % REPORT_EVERY == 0 or step + 1 == n_steps:
-                _report(progress, step, terms[-1])
+        with single_thread():
+            for step in range(n_steps):
+                optimizer.param_groups[0]["lr"] = learning_rate_at(step, n_steps, learning_rate)
+                ends, p = sampler.draw(batch_size)
+                rows, index = (None, ends) if every_cell else distinct_rows(ends)
+                z = embed(rows)
+                at_ends = z.T.contiguous().index_select(1, index.flatten())
+                heads, tails = at_ends.unflatten(1, (2, batch_size)).unbind(1)
+                positive, negative = umap_loss(
+                    heads,
+                    tails,
+                    a,
+                    b,
+                    p=p,
+                    n_negatives=negative_sample_rate,
+                    repulsion_strength=repulsion_strength,
+                )
+                seen = TrainingStep(step, encoder, x, z, rows)
+                loss = torch.stack([positive, negative, *_further(terms, seen)])
+                optimizer.zero_grad()
+                loss.sum().backward()
+                optimizer.step()
+                losses.append(loss.detach())
+                if callbacks and _should_stop(callbacks, step, losses[-1], encoder):
+                    break
+                if (step + 1) % REPORT_EVERY == 0 or step + 1 == n_steps:
+                    _report(progress, step, losses[-1])
     except KeyboardInterrupt:
         warnings.warn(
-            f"training was interrupted after {len(terms)} of {n_steps} steps: "
+            f"training was interrupted after {len(losses)} of {n_steps} steps: "
             "the model so far is kept",
             stacklevel=2,
         )
     finally:
         progress.close()
-    return _history(terms, names, n_steps, learning_rate)
+    _check_weights(encoder)
+    return _history(losses, ["attraction", "repulsion", *terms], n_steps, learning_rate)
 
 
 def _should_stop(
-    callbacks: tuple[Callback, ...], step: int, terms: Tensor, encoder: nn.Sequential
+    callbacks: tuple[Callback, ...], step: int, losses: Tensor, encoder: nn.Sequential
 ) -> bool:
-    loss = float(terms.sum())
+    loss = float(losses.sum())
     return any([callback(step, loss, encoder) for callback in callbacks])  # every one is called
 
 
-def _report(progress, step: int, terms: Tensor) -> None:  # noqa: ANN001 - a tqdm bar
-    loss = float(terms.sum())
+def _further(terms: Mapping[str, LossTerm], seen: TrainingStep) -> list[Tensor]:
+    try:
+        return [term(seen) for term in terms.values()]
+    except ValueError:
+        _check_weights(seen.encoder)  # what cannot be bounded, say, may be a network that diverged
+        raise
+
+
+def _report(progress: Any, step: int, losses: Tensor) -> None:
+    loss = float(losses.sum())
     if not np.isfinite(loss):
         raise FloatingPointError(
             f"the loss became {loss} at step {step + 1}: lower learning_rate or scale the data"
@@ -320,14 +344,22 @@ def _report(progress, step: int, terms: Tensor) -> None:  # noqa: ANN001 - a tqd
     progress.set_postfix(loss=f"{loss:.3f}")
 
 
+def _check_weights(encoder: nn.Sequential) -> None:
+    if not all(bool(values.isfinite().all()) for values in encoder.parameters()):
+        raise FloatingPointError(
+            "the weights are no longer finite: the training diverged. Lower learning_rate or scale "
+            "the data"
+        )
+
+
 def _history(
-    terms: list[Tensor], names: list[str], n_steps: int, learning_rate: float
+    losses: list[Tensor], names: list[str], n_steps: int, learning_rate: float
 ) -> dict[str, np.ndarray]:
-    values = torch.stack(terms).T.cpu().numpy() if terms else np.empty((len(names), 0), np.float32)
+    values = torch.stack(losses).T.cpu().numpy() if losses else np.empty((len(names), 0), "f4")
     return {
         "loss": values.sum(axis=0),
         **dict(zip(names, values, strict=True)),
         "learning_rate": np.array(
-            [learning_rate_at(step, n_steps, learning_rate) for step in range(len(terms))]
+            [learning_rate_at(step, n_steps, learning_rate) for step in range(len(losses))]
         ),
     }

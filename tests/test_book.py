@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import yaml
 
 import rpumap
+import rpumap.verification
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -86,8 +88,18 @@ def test_auto_lirpa_is_pinned_once():
 
 def test_api_page_names_everything_public():
     page = text(ROOT / "book/api.md")
-    for name in rpumap.__all__:
-        assert re.search(rf"\brpumap\.([a-z_]+\.)?{name}\b", page), name
+    for package in (rpumap, rpumap.verification):
+        for name in package.__all__:
+            assert re.search(rf":: {package.__name__}\.{name}$", page, re.MULTILINE), name
+
+
+def test_references_into_the_package_lead_somewhere():
+    assert locate("rpumap.ParametricUMAP.fit") and not locate("rpumap.verification.nothing")
+    pages = [source(document) for document in DOCUMENTS]
+    role = r"[{:](?:func|class|mod|meth|attr|data)[}:]`~?(rpumap[\w.]*)`"
+    for path in [*pages, *(ROOT / "rpumap").rglob("*.py")]:
+        for reference in re.findall(role, text(path)):
+            assert locate(reference) is not None, f"{path.name}: {reference}"
 
 
 def test_address_is_the_same_everywhere():

@@ -5,13 +5,20 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 import subprocess
 import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
+import sklearn
 import torch
-from scipy.sparse import csr_matrix
+from anndata import AnnData
+from scipy.sparse import coo_matrix, csr_array, csr_matrix, lil_matrix
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -73,8 +80,8 @@ def test_transform_repeats_the_embedding_and_does_not_depend_on_company(X, model
 
 def test_unseen_cells_land_with_their_group(X):
     model = quick(n_steps=150).fit(X[:300])
-    places = np.vstack([model.embedding_, model.transform(X[300:])])
-    assert knn_accuracy(places, np.arange(400) % 4) == 1
+    Z = np.vstack([model.embedding_, model.transform(X[300:])])
+    assert knn_accuracy(Z, np.arange(400) % 4) == 1
 
 
 def test_same_seed_same_bits(X):
@@ -200,7 +207,30 @@ def test_bad_cells_at_transform(X, model, change, message):
         ({"repulsion_strength": np.nan}, "repulsion_strength"),
         ({"weighting": "p"}, "weighting"),
         ({"min_dist": 9.0}, "min_dist"),
-        ({"hidden_sizes": (0,)}, "layer sizes"),
+        ({"hidden_sizes": (0,)}, "hidden_sizes"),
+        ({"hidden_sizes": 64}, "hidden_sizes"),
+        ({"hidden_sizes": "64"}, "hidden_sizes"),
+        ({"hidden_sizes": None}, "hidden_sizes"),
+        ({"n_neighbors": "5"}, "n_neighbors must be an integer"),
+        ({"n_neighbors": True}, "n_neighbors must be an integer"),
+        ({"n_components": 2.0}, "n_components must be an integer"),
+        ({"n_components": "2"}, "n_components must be an integer"),
+        ({"batch_size": 1e3}, "batch_size must be an integer"),
+        ({"negative_sample_rate": 2.5}, "negative_sample_rate must be an integer"),
+        ({"min_dist": None}, "min_dist must be a finite number"),
+        ({"min_dist": "0.01"}, "min_dist must be a finite number"),
+        ({"spread": np.nan}, "spread must be a finite number"),
+        ({"spread": 0}, "spread must be above 0"),
+        ({"learning_rate": "0.01"}, "learning_rate must be a finite number"),
+        ({"repulsion_strength": None}, "repulsion_strength must be a finite number"),
+        ({"verbose": None}, "verbose must be True or False"),
+        ({"callbacks": None}, "callbacks must be a sequence of functions"),
+        ({"callbacks": print}, "callbacks must be a sequence of functions"),
+        ({"metric": "euclidian"}, "metric='euclidian' is unknown"),
+        ({"metric": "precomputed"}, "neighbors=.indices, distances."),
+        ({"metric": None}, "metric must be the name of a distance"),
+        ({"neighbors": None}, "pair of arrays"),
+        ({"random_state": "0"}, "seed"),
         ({"neighbors": "faiss"}, "neighbors='faiss'"),
         ({"device": "abacus"}, "device='abacus'"),
     ],
@@ -208,6 +238,157 @@ def test_bad_cells_at_transform(X, model, change, message):
 def test_bad_parameters(X, option, message):
     with pytest.raises(ValueError, match=message):
         quick(**option).fit(X)
+
+
+@pytest.mark.parametrize("option", [{"n_steps": np.int64(5)}, {"min_dist": np.float32(0.1)}])
+def test_numbers_of_numpy_are_numbers(X, option):
+    assert quick(**option).fit(X).embedding_.shape == (400, 2)
+
+
+def test_a_fit_that_fails_leaves_the_earlier_one(X):
+    model = quick().fit(X)
+    Z, graph = model.embedding_, model.graph_
+    model.set_params(learning_rate=1e39)
+    with pytest.raises(FloatingPointError):
+        model.fit(2 * X)
+    assert model.embedding_ is Z
+    assert model.graph_ is graph
+    np.testing.assert_array_equal(model.transform(X), Z)
+
+
+def test_an_anndata_is_refused_at_once(X, model):
+    table = AnnData(X)
+    for call in (quick().fit, quick().fit_transform, model.transform):
+        with pytest.raises(TypeError, match="not AnnData: .* Preprocessor"):
+            call(table)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        torch.tensor,
+        lambda X: torch.tensor(X).double(),
+        lambda X: torch.tensor(X).T.contiguous().T,
+        lambda X: torch.tensor(X).to_sparse_csr(),
+        lambda X: X.astype(">f4"),
+        np.asfortranarray,
+        coo_matrix,
+        lil_matrix,
+        csr_array,
+        lambda X: X.tolist(),
+        lambda X: pd.DataFrame(X),
+    ],
+)
+def test_tensors_and_tables_of_many_kinds_are_embedded_alike(X, model, convert):
+    np.testing.assert_array_equal(model.transform(convert(X)), model.embedding_)
+
+
+def test_a_tensor_that_cannot_be_read_says_what_to_do(X, model):
+    with pytest.raises(TypeError, match="detach"):
+        model.transform(torch.tensor(X).requires_grad_())
+    half = torch.tensor(X).bfloat16()
+    np.testing.assert_array_equal(model.transform(half), model.transform(half.float()))
+
+
+def test_a_read_only_array_is_taken_without_a_warning(X):
+    fixed = X.copy()
+    fixed.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick().fit(fixed).transform(fixed)
+
+
+class Log:
+    """A callback that cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.n_calls = 0
+
+    def __call__(self, step, loss, encoder) -> None:
+        self.n_calls += 1
+
+
+@pytest.mark.parametrize("callbacks", [[Log()], [lambda step, loss, encoder: None]])
+def test_a_model_is_saved_and_copied_without_its_callbacks(X, callbacks):
+    model = quick(callbacks=callbacks).fit(X)
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert twin.callbacks == ()
+        np.testing.assert_array_equal(twin.transform(X), model.embedding_)
+    fresh = clone(model)
+    assert fresh.callbacks is callbacks
+    assert not hasattr(fresh, "encoder_")
+
+
+@pytest.mark.parametrize("how", ["config", "set_output"])
+def test_pandas_output(X, model, how):
+    with sklearn.config_context(**({"transform_output": "pandas"} if how == "config" else {})):
+        twin = ParametricUMAP(n_steps=150, random_state=0)
+        if how == "set_output":
+            twin.set_output(transform="pandas")
+        frame = twin.fit_transform(
+            pd.DataFrame(X, index=[f"c{i}" for i in range(400)]).add_prefix("g")
+        )
+    assert list(frame.columns) == ["parametricumap0", "parametricumap1"]
+    assert frame.index[0] == "c0"
+    assert type(twin.embedding_) is np.ndarray
+    np.testing.assert_array_equal(twin.embedding_, model.embedding_)
+
+
+def test_workers_forked_after_a_fit_answer(X):
+    code = """
+import multiprocessing, sys
+import numpy as np, torch
+torch.set_num_threads(2)
+import rpumap
+X = np.random.default_rng(0).normal(size=(2000, 60)).astype("float32")
+(torch.ones(2000, 2000) @ torch.ones(2000, 2000)).sum()  # the user's own work, on two threads
+model = rpumap.ParametricUMAP(n_steps=20, random_state=0).fit(X)
+pool = multiprocessing.get_context("fork").Pool(2)
+found = np.vstack(pool.map_async(model.transform, [X[:1000], X[1000:]]).get(timeout=60))
+pool.terminate()
+assert np.array_equal(found, model.embedding_)
+assert torch.get_num_threads() == 2
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+
+
+def test_two_fits_at_once_give_the_bits_of_one_and_leave_the_threads_alone(X):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    counts = []
+
+    def fit(seed: int) -> np.ndarray:
+        Z = quick(n_steps=100, random_state=seed).fit(X).embedding_
+        counts.append(torch.get_num_threads())
+        return Z
+
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            both = list(pool.map(fit, [0, 1, 0, 1]))
+        counts.append(torch.get_num_threads())
+        with ThreadPoolExecutor(1) as pool:
+            counts.append(pool.submit(torch.get_num_threads).result())
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [2] * 6
+    for Z, seed in zip(both, [0, 1, 0, 1], strict=True):
+        np.testing.assert_array_equal(Z, quick(n_steps=100, random_state=seed).fit(X).embedding_)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "correlation", "braycurtis", "jaccard"])
+def test_cells_without_direction_are_embedded_or_named(X, metric):
+    flat = np.abs(X)
+    flat[:3], flat[5] = 0, 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            assert np.isfinite(quick(metric=metric).fit_transform(flat)).all()
+        except ValueError as error:
+            assert re.search(
+                "is not defined for .* cells, the first of which is cell 0", str(error)
+            )
 
 
 def test_quality_on_the_book_cells(cells):
@@ -223,8 +404,8 @@ def test_default_training_generalises_to_cells_held_out(cells):
     prep = Preprocessor(n_top_genes=300).fit(cells.adata[~is_new])
     model = ParametricUMAP(random_state=0).fit(prep.transform(cells.adata[~is_new]))
     guess = KNeighborsClassifier(15).fit(model.embedding_, cells.labels[~is_new])
-    places = model.transform(prep.transform(cells.adata[is_new]))
-    assert guess.score(places, cells.labels[is_new]) > 0.79
+    Z_new = model.transform(prep.transform(cells.adata[is_new]))
+    assert guess.score(Z_new, cells.labels[is_new]) > 0.79
 
 
 def trust_floor(cells) -> float:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
+from sklearn.neighbors import NearestNeighbors
 
 from rpumap.graph import (
     check_neighbors,
     fuzzy_graph,
     membership_strengths,
     nearest_neighbors,
-    smooth_distances,
+    smooth_knn_dist,
     symmetrize,
 )
 
@@ -41,7 +45,7 @@ def cloud():
 def test_graph_equals_umap_learn(cloud, n_neighbors):
     indices, distances = nearest_neighbors(cloud, n_neighbors)
     expected, sigma, rho = umap_graph(cloud, indices, distances)
-    own_rho, own_sigma = smooth_distances(distances)
+    own_rho, own_sigma = smooth_knn_dist(distances)
     np.testing.assert_allclose(own_rho, rho, rtol=1e-5)
     np.testing.assert_allclose(own_sigma, sigma, rtol=1e-5)
     difference = fuzzy_graph(indices, distances) - expected
@@ -51,7 +55,7 @@ def test_graph_equals_umap_learn(cloud, n_neighbors):
 def test_graph_equals_umap_learn_on_the_book_cells(cells):
     indices, distances = nearest_neighbors(cells.X, 15)
     expected, sigma, rho = umap_graph(cells.X, indices, distances)
-    own_rho, own_sigma = smooth_distances(distances)
+    own_rho, own_sigma = smooth_knn_dist(distances)
     np.testing.assert_allclose(own_rho, rho, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(own_sigma, sigma, rtol=1e-5, atol=1e-5)
     difference = fuzzy_graph(indices, distances) - expected
@@ -62,7 +66,7 @@ def test_graph_with_duplicates_equals_umap_learn(cloud):
     X = np.vstack([cloud[:40], cloud[:3], cloud[:3]])
     indices, distances = nearest_neighbors(X, 6)
     expected, sigma, rho = umap_graph(X, indices, distances)
-    own_rho, own_sigma = smooth_distances(distances)
+    own_rho, own_sigma = smooth_knn_dist(distances)
     np.testing.assert_allclose(own_rho, rho, rtol=1e-5)
     np.testing.assert_allclose(own_sigma, sigma, rtol=1e-5)
     assert abs(fuzzy_graph(indices, distances) - expected).max() < 1e-5
@@ -73,7 +77,7 @@ def test_loop_over_cells_agrees_with_the_vectorised_bisection(cloud):
     from scipy.optimize import brentq
 
     _, distances = nearest_neighbors(cloud, 15)
-    rho, sigma = smooth_distances(distances)
+    rho, sigma = smooth_knn_dist(distances)
     for row in range(0, len(cloud), 17):
         gap = np.maximum(distances[row, 1:] - rho[row], 0).astype(float)
         root = brentq(lambda s, gap=gap: np.exp(-gap / s).sum() - np.log2(15), 1e-6, 1e6)
@@ -112,7 +116,7 @@ distance_tables = arrays(
 @settings(max_examples=200, deadline=None)
 @given(distance_tables)
 def test_sigma_solves_its_equation_or_stands_at_the_floor(distances):
-    rho, sigma = smooth_distances(distances)
+    rho, sigma = smooth_knn_dist(distances)
     gap = np.maximum(distances[:, 1:] - rho[:, None], 0)
     assert (sigma > 0).all()
     total = np.exp(-gap / sigma[:, None]).sum(axis=1)
@@ -135,7 +139,7 @@ def test_symmetrised_strengths_stay_between_the_larger_and_one(directed):
 
 def test_nearest_neighbour_has_strength_one(cloud):
     indices, distances = nearest_neighbors(cloud, 15)
-    strengths = membership_strengths(indices, distances, *smooth_distances(distances))
+    strengths = membership_strengths(indices, distances, *smooth_knn_dist(distances))
     np.testing.assert_allclose(strengths.max(axis=1).toarray(), 1)
 
 
@@ -146,10 +150,16 @@ def test_nearest_neighbour_has_strength_one(cloud):
         ((np.zeros((3, 1), int), np.zeros((3, 1))), "shape"),
         ((np.array([[0.0, 1], [1, 0], [2, 0]]), np.zeros((3, 2))), "integers"),
         ((np.array([[0, 9], [1, 0], [2, 0]]), np.zeros((3, 2))), "between 0 and 2"),
-        ((np.array([[1, 0], [1, 0], [2, 0]]), np.zeros((3, 2))), "cell itself"),
+        ((np.array([[1, 2], [1, 0], [2, 0]]), np.array([[1.0, 1]] * 3)), "cell itself"),
         ((np.array([[0, 1], [1, 0], [2, 0]]), np.array([[0, np.nan]] * 3)), "finite"),
-        ((np.array([[0, 1], [1, 0], [2, 0]]), np.array([[1.0, 0]] * 3)), "grow"),
-        ((np.array([[0, 1], [1, 0], [2, 0]]), np.array([[-1.0, 1]] * 3)), "itself must be 0"),
+        (
+            (np.array([[0, 1], [1, 0], [2, 0]]), np.array([[0.0, 2]] * 3)[:, ::-1]),
+            "itself must be 0",
+        ),
+        ((np.array([[0, 1], [1, 0], [2, 0]]), np.array([[-1.0, 1]] * 3)), "at least 0"),
+        ((np.array([[0, -1], [1, 0], [2, 0]]), np.zeros((3, 2))), "-1 for missing .* in 1 rows"),
+        ((np.array([[0, 1, 2]] * 3), np.array([[0.0, 2, 1]] * 3)), "cell itself"),
+        ((np.zeros((3, 2)), np.zeros((3, 2), int)), "integers"),
         ((np.array([[0, 0], [1, 0], [2, 0]]), np.array([[0.0, 1]] * 3)), "named twice"),
     ],
 )
@@ -165,3 +175,64 @@ def test_bad_requests(cloud):
         nearest_neighbors(cloud, 5, method="annoy")
     with pytest.raises(ValueError, match="too large"):
         nearest_neighbors(cloud * np.float32(1e30), 5)
+
+
+def test_neighbours_of_scikit_learn_give_the_same_graph(cloud):
+    # copies come before the cell itself, and distances to itself are not quite 0
+    X = cloud.copy()
+    X[7] = X[11] = X[3]
+    distances, indices = NearestNeighbors(n_neighbors=15, algorithm="brute").fit(X).kneighbors(X)
+    assert (indices[:, 0] != np.arange(300)).any()
+    given = fuzzy_graph(*check_neighbors((indices, distances), 300, 15))
+    own = fuzzy_graph(*nearest_neighbors(X, 15))
+    assert abs(given - own).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda i, d: (i.astype(np.int32), d),
+        lambda i, d: (i.astype(np.uint32), d.astype(np.float64)),
+        lambda i, d: (i.tolist(), d.tolist()),
+        lambda i, d: (pd.DataFrame(i), pd.DataFrame(d)),
+        lambda i, d: (i, np.where(d == 0, np.float32(1e-4), d)),  # as approximate searches give it
+    ],
+)
+def test_neighbours_of_other_tools_are_taken(cloud, convert):
+    indices, distances = nearest_neighbors(cloud, 15)
+    found = check_neighbors(convert(indices, distances), 300, 10)
+    assert np.array_equal(found[0], indices[:, :10])
+    np.testing.assert_allclose(found[1], distances[:, :10], rtol=1e-6)
+
+
+def test_a_cell_crowded_out_by_its_copies_is_put_back():
+    indices = np.array([[1, 2], [0, 2], [0, 1]])
+    found, distances = check_neighbors((indices, np.zeros((3, 2))), 3, 2)
+    assert found[:, 0].tolist() == [0, 1, 2]
+    assert not distances.any()
+
+
+def test_cells_left_out_of_their_own_rows_are_noticed(cloud):
+    distances, indices = NearestNeighbors(n_neighbors=14).fit(cloud).kneighbors()
+    with pytest.raises(ValueError, match="300 cells are not among .* count the cell itself"):
+        check_neighbors((indices, distances), 300, 14)
+    far = np.where(indices == indices, distances + 1, 0)
+    far = np.column_stack([np.full(300, 0.5), far])
+    with pytest.raises(ValueError, match="to itself must be 0, found 0.5"):
+        check_neighbors((np.column_stack([np.arange(300), indices]), far), 300, 15)
+
+
+def test_a_distance_that_is_not_defined_names_the_cells(cloud):
+    flat = np.abs(cloud)
+    flat[4] = 1
+    with (
+        pytest.raises(ValueError, match="'correlation' is not defined for .* cells"),
+        np.errstate(invalid="ignore"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        nearest_neighbors(flat, 15, metric="correlation")
+    with pytest.raises(ValueError, match="metric='hellinger' is unknown to scikit-learn"):
+        nearest_neighbors(cloud, 15, metric="hellinger")
+    with pytest.raises(ValueError, match="pass precomputed neighbours as"):
+        nearest_neighbors(cloud, 15, metric="precomputed")

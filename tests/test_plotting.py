@@ -10,14 +10,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from rpumap.plotting import COLORS, INK, embedding, loss_curve, use_style
+from rpumap.plotting import COLORS, INK, boxes, embedding, loss_curve
 
 
 @pytest.fixture(autouse=True)
-def fresh_style():
-    with matplotlib.rc_context():
-        yield
+def closed_figures():
+    yield
     plt.close("all")
 
 
@@ -63,16 +63,12 @@ def test_more_types_than_colours_get_another_marker():
 
 
 @pytest.mark.parametrize("names", ["legend", "on data", "none"])
-def test_figure_is_rendered(tmp_path, names):
-    use_style()
+def test_names_are_written_where_they_should_be(names):
     Z = np.random.default_rng(0).normal(size=(30, 2))
     ax = embedding(Z, np.repeat(["a", "b", "c"], 10), names=names, title="three types")
-    ax.figure.savefig(tmp_path / "map.png")
-    pixels = plt.imread(tmp_path / "map.png")
-    assert pixels[0, 0, 3] == 0  # transparent
-    assert (pixels[..., 3] > 0).mean() > 0.001
     shown = {text.get_text() for text in ax.texts}
     assert shown == ({"a", "b", "c"} if names == "on data" else set())
+    assert (ax.get_legend() is not None) == (names == "legend")
 
 
 def test_loss_curve_has_its_three_lines():
@@ -87,3 +83,71 @@ def test_bad_input():
         embedding(np.zeros((3, 2)), ["a", "b"])
     with pytest.raises(ValueError, match="names must be"):
         embedding(np.zeros((3, 2)), ["a"] * 3, names="margin")
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_missing_labels_are_an_error_that_names_them(missing):
+    with pytest.raises(ValueError, match="labels: 1 of 3 are missing"):
+        embedding(np.zeros((3, 2)), ["a", missing, "a"])
+
+
+def test_no_cell_is_left_out_of_the_figure_silently():
+    with pytest.raises(ValueError, match=r"not among the categories: \['b'\]"):
+        embedding(np.zeros((3, 2)), ["a", "b", "a"], categories=["a"])
+
+
+def test_boxes_are_rectangles_of_their_size_in_their_colours():
+    lower, upper = np.array([[0.0, 1.0], [-3.0, 2.0]]), np.array([[2.0, 5.0], [-1.0, 2.0]])
+    ax = boxes(lower, upper, color=[COLORS[1], COLORS[2]], linewidth=2, linestyle="--")
+    (outlines,) = ax.collections
+    for path, low, high in zip(outlines.get_paths(), lower, upper, strict=True):
+        box = path.get_extents()
+        assert box.min == pytest.approx(low)
+        assert box.max == pytest.approx(high)
+    wanted = [matplotlib.colors.to_rgba(color) for color in COLORS[1:3]]
+    assert outlines.get_edgecolor() == pytest.approx(np.array(wanted))
+    assert len(outlines.get_facecolor()) == 0
+    assert outlines.get_linewidth() == [2]
+
+
+def test_boxes_look_like_rectangles_drawn_one_by_one():
+    lower = np.random.default_rng(0).normal(size=(5, 2))
+    pixels = []
+    for by_hand in (False, True):
+        figure, ax = plt.subplots(figsize=(3, 3), dpi=100)
+        ax.set(xlim=(-3, 5), ylim=(-3, 5))
+        if by_hand:
+            for corner in lower:
+                style = {"fill": False, "edgecolor": INK, "linewidth": 1.6}
+                ax.add_patch(matplotlib.patches.Rectangle(corner, 1.5, 2.5, **style))
+        else:
+            boxes(lower, lower + [1.5, 2.5], ax=ax)
+        figure.canvas.draw()
+        pixels.append(np.asarray(figure.canvas.buffer_rgba(), dtype=float)[..., :3])
+    assert np.abs(pixels[0] - pixels[1]).mean() < 0.05 * np.abs(255 - pixels[1]).mean()
+
+
+def test_boxes_come_into_view_and_leave_limits_that_were_set():
+    ax = boxes(torch.tensor([[-7.0, 1.0]]), torch.tensor([[9.0, 4.0]]))
+    assert ax.get_xlim()[0] <= -7
+    assert ax.get_xlim()[1] >= 9
+    ax.set_xlim(0, 1)
+    boxes([[-20.0, 1.0]], [[9.0, 4.0]], ax=ax)
+    assert ax.get_xlim() == (0, 1)
+
+
+def test_boxes_have_one_entry_in_the_legend():
+    ax = boxes(np.zeros((4, 2)), np.ones((4, 2)), label="certified")
+    ax.figure.canvas.draw()
+    assert [text.get_text() for text in ax.legend().get_texts()] == ["certified"]
+
+
+def test_boxes_that_are_none():
+    with pytest.raises(ValueError, match=r"shape \(n_boxes, 2\)"):
+        boxes(np.zeros((3, 3)), np.ones((3, 3)))
+    with pytest.raises(ValueError, match=r"got \(3, 2\) and \(2, 2\)"):
+        boxes(np.zeros((3, 2)), np.ones((2, 2)))
+    with pytest.raises(ValueError, match="must be finite"):
+        boxes(np.zeros((3, 2)), np.full((3, 2), np.inf))
+    with pytest.raises(ValueError, match="lower lies above upper in box 1"):
+        boxes([[0.0, 0.0], [0.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]])

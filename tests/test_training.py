@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from rpumap.encoder import mlp
 from rpumap.graph import fuzzy_graph, nearest_neighbors
-from rpumap.loss import fit_ab
+from rpumap.losses import fit_ab
+from rpumap.networks import mlp
 from rpumap.training import ROW_BLOCK, EdgeSampler, distinct_rows, learning_rate_at, train
 
 A, B = fit_ab()
@@ -54,8 +54,8 @@ def test_probability_draws_all_edges_alike_and_returns_their_strength():
 
 def test_distinct_rows_point_back_to_every_end():
     ends = torch.randint(1000, (2, 700), generator=seeded())
-    rows, places = distinct_rows(ends)
-    assert torch.equal(rows[places], ends)
+    rows, index = distinct_rows(ends)
+    assert torch.equal(rows[index], ends)
     assert len(rows) % ROW_BLOCK == 0
     assert len(rows) - len(torch.unique(ends)) < ROW_BLOCK
 
@@ -75,9 +75,9 @@ def test_embedding_distinct_cells_gives_the_same_gradient_as_embedding_each_end(
     x, graph = problem
     encoder = mlp(5, (16,), 2, seeded())
     ends, _ = EdgeSampler(graph, "graph", CPU, seeded()).draw(100)
-    rows, places = distinct_rows(ends)
+    rows, index = distinct_rows(ends)
     gradients = []
-    for z in (encoder(x[ends.flatten()]), encoder(x[rows])[places.flatten()]):
+    for z in (encoder(x[ends.flatten()]), encoder(x[rows])[index.flatten()]):
         encoder.zero_grad()
         (z[:100] - z[100:]).square().sum().backward()
         gradients.append(encoder[0].weight.grad.clone())
@@ -166,3 +166,46 @@ def test_divergence_is_an_error(problem):
         encoder[0].weight[0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
         train(encoder, x, graph, a=A, b=B, n_steps=30, generator=seeded())
+
+
+def test_weights_that_diverge_in_the_last_step_are_an_error(problem):
+    with pytest.raises(FloatingPointError, match=r"loss became|weights are no longer finite"):
+        run(problem, n_steps=1, learning_rate=1e39)
+
+
+def test_further_terms_are_added_to_the_loss(problem):
+    x, graph = problem
+    seen = []
+
+    def size(step):
+        seen.append((step.number, step.rows))
+        assert step.z.shape == (len(x) if step.rows is None else len(step.rows), 2)
+        return step.z.square().mean()
+
+    for batch_size in (64, 512):
+        seen.clear()
+        _, history = run(problem, n_steps=30, batch_size=batch_size, terms={"size": size})
+        assert list(history)[:4] == ["loss", "attraction", "repulsion", "size"]
+        total = history["attraction"] + history["repulsion"] + history["size"]
+        np.testing.assert_allclose(history["loss"], total, rtol=1e-6)
+        assert [number for number, _ in seen] == list(range(30))
+        assert all((rows is None) == (batch_size == 512) for _, rows in seen)
+    _, plain = run(problem, n_steps=30)
+    assert history["size"][-1] < history["size"][0]
+    assert "size" not in plain
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_bits_do_not_depend_on_the_number_of_threads_which_is_left_alone(problem, n_threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    inside = []
+    try:
+        note = (lambda step, loss, encoder: inside.append(torch.get_num_threads()) and False,)
+        encoder, _ = run(problem, batch_size=64, callbacks=note)
+        assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
+    assert set(inside) == {1}
+    wanted, _ = run(problem, batch_size=64)
+    assert torch.equal(encoder[0].weight, wanted[0].weight)

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rpumap import bounds, lirpa
-from rpumap.encoder import mlp
+from rpumap.networks import mlp
+from rpumap.verification import Ball, auto_lirpa, crown, crown_ibp
 
 N_CELLS, N_GENES, EPS = 256, 300, 0.2
 
@@ -35,18 +35,19 @@ def pairs(hidden: tuple[int, ...]) -> dict[str, tuple[Callable, Callable]]:
     draw = torch.Generator().manual_seed(0)
     encoder = mlp(N_GENES, hidden, 2, draw)
     x = torch.randn(N_CELLS, N_GENES, generator=draw)
-    with lirpa._missing_names():
-        library = lirpa._import_library()
+    region = Ball(x, EPS)
+    with auto_lirpa.missing_names():
+        library = auto_lirpa.import_library()
         traced = library.BoundedModule(encoder, torch.zeros_like(x))
         ball = library.BoundedTensor(x, library.PerturbationLpNorm(eps=EPS, norm=float("inf")))
     return {
         name: (
-            lambda ours=ours: ours(encoder, x, EPS),
+            lambda ours=ours: ours(encoder, region),
             lambda theirs=theirs: traced.compute_bounds(x=(ball,), method=theirs),
         )
         for name, ours, theirs in (
-            ("crown_ibp", bounds.crown_ibp, "IBP+backward"),
-            ("crown", bounds.crown, "backward"),
+            ("crown_ibp", crown_ibp, "IBP+backward"),
+            ("crown", crown, "backward"),
         )
     }
 

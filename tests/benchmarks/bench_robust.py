@@ -21,8 +21,8 @@ def report(name: str, model: rpumap.ParametricUMAP, base: rpumap.ParametricUMAP,
     """Print a row; return the mean width of the boxes."""
     lower, upper = rpumap.certify(model, X, EPS)
     mean = float((upper - lower).mean())
-    places = zip(model.embedding_.T, base.embedding_.T, strict=True)
-    correlation = min(np.corrcoef(new, old)[0, 1] for new, old in places)
+    axes = zip(model.embedding_.T, base.embedding_.T, strict=True)
+    correlation = min(np.corrcoef(new, old)[0, 1] for new, old in axes)
     scores = trustworthiness(X, model.embedding_), knn_accuracy(model.embedding_, labels)
     print(f"{name:16}{mean:8.2f}{(width or mean) / mean:8.1f}", end="")
     print(f"{scores[0]:10.4f}{scores[1]:10.4f}{correlation:13.4f}", end="")

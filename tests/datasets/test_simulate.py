@@ -1,0 +1,116 @@
+"""Simulated lineages of one's own, against what their tables say."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rpumap.datasets import simulate_lineage
+
+
+def test_a_tree_of_ones_own():
+    tree = {"Stem": None, "Early": "Stem", "Late": "Early", "Other": "Stem"}
+    adata = simulate_lineage(tree, n_cells=403, n_genes=40)
+    assert adata.shape == (403, 40)
+    assert adata.obs["clusters"].value_counts().max() <= 101
+    reach = adata.obs.groupby("clusters", observed=True)["pseudotime"].max()
+    assert reach["Late"] == pytest.approx(1, abs=0.02)
+    assert reach["Other"] == pytest.approx(1, abs=0.02)
+    assert set(adata.obs["branch"]) == {"Stem -> Early", "Early -> Late", "Stem -> Other"}
+
+
+def test_rates_of_ones_own_are_kept_on_the_average(rates):
+    clusters = pd.DataFrame({"parent": [None, "A", "A"], "n_cells": [1, 1, 2]}, index=list("ABC"))
+    genes = pd.DataFrame({"A": [5, 40.0], "B": [50, 0.0], "C": [0.5, 4.0]}, index=["up", "down"])
+    adata = simulate_lineage(clusters, genes, n_cells=8000)
+    assert adata.obs["clusters"].value_counts().to_dict() == {"A": 2000, "B": 2000, "C": 4000}
+    mean = pd.DataFrame(rates(adata)).groupby(adata.obs["clusters"].to_numpy()).mean()
+    np.testing.assert_allclose(mean.to_numpy(), genes.T, rtol=0.1, atol=0.05)
+    genes["programme:p"] = 0.1
+    extra = simulate_lineage(clusters, genes, n_cells=30, n_genes=10)
+    assert extra.shape == (30, 10)
+    assert list(extra.var_names[:3]) == ["up", "down", "gene_1"]
+
+
+def test_programmes_move_genes_together_and_leave_means_and_dispersions(rates):
+    clusters = pd.DataFrame({"parent": [None], "n_cells": [20000]}, index=["A"])
+    genes = pd.DataFrame({"A": [200.0] * 3, "programme:p": [0.4, 0.4, 0]}, index=list("xyz"))
+    adata = simulate_lineage(clusters, genes)
+    R = rates(adata)
+    np.testing.assert_allclose(R.mean(axis=0), 200, rtol=0.02)
+    counting = 200 * (1e4 / adata.obs["library_size"]).mean()
+    np.testing.assert_allclose(R.var(axis=0), counting + 0.3 * 200**2, rtol=0.1)
+    # two log-normal factors of log-scale 0.4 have the covariance (exp(0.16) - 1) mean^2
+    covariance = np.cov(R.T)
+    assert covariance[0, 1] == pytest.approx((np.exp(0.16) - 1) * 200**2, rel=0.1)
+    assert abs(covariance[0, 2]) < 0.05 * covariance[0, 1]
+
+
+def test_a_lone_cluster_has_no_edges():
+    adata = simulate_lineage({"Only": None}, n_genes=5)
+    assert adata.shape == (200, 5)
+    assert set(adata.obs["branch"]) == {"Only"}
+
+
+def test_the_root_may_be_marked_by_anything_missing():
+    expected = simulate_lineage({"A": None, "B": "A"}, n_genes=5)
+    for missing in (None, np.nan, pd.NA, ""):
+        for dtype in (object, "string"):
+            parent = pd.Series([missing, "A"], index=["A", "B"], dtype=dtype)
+            adata = simulate_lineage(pd.DataFrame({"parent": parent}), n_genes=5)
+            assert (adata.X != expected.X).nnz == 0
+            assert list(adata.obs["branch"].cat.categories) == ["A -> B"]
+
+
+def test_columns_that_turn_none_into_nan_are_no_matter():
+    if pd.__version__ < "2.3":
+        pytest.skip("this pandas has no text columns without pyarrow")
+    expected = simulate_lineage({"A": None, "B": "A"}, n_genes=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # from pandas 3 on they are the only kind
+        with pd.option_context("future.infer_string", True):
+            adata = simulate_lineage({"A": None, "B": "A"}, n_genes=5)
+    assert (adata.X != expected.X).nnz == 0
+    assert list(adata.obs["branch"].cat.categories) == ["A -> B"]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "message"),
+    [
+        ({}, "at least one cluster"),
+        ({"A": None, "B": "C"}, "not clusters themselves: C"),
+        ({"A": None, "B": None}, "one root .* found 2"),
+        ({"A": "B", "B": "A"}, "one root .* found 0"),
+        ({"A": None, "B": "C", "C": "B"}, "not below the root: B, C"),
+        (pd.DataFrame({"n_cells": [3]}, index=["A"]), "column 'parent'"),
+        (pd.DataFrame({"parent": [None], "n_cells": [0]}, index=["A"]), "sizes of at least 1"),
+        (pd.DataFrame({"parent": [None], "log_library_sd": [np.nan]}, index=["A"]), "finite"),
+    ],
+)
+def test_what_is_not_a_tree_is_refused(clusters, message):
+    with pytest.raises(ValueError, match=message):
+        simulate_lineage(clusters)
+
+
+def test_impossible_numbers_are_refused():
+    tree = {"A": None, "B": "A"}
+    good = pd.DataFrame({"A": [1.0, 2.0], "B": [1.0, 2.0]}, index=["x", "y"])
+    with pytest.raises(ValueError, match="no rates for: B"):
+        simulate_lineage(tree, good[["A"]])
+    for bad in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="finite and not negative"):
+            simulate_lineage(tree, good.replace(2.0, bad))
+    with pytest.raises(ValueError, match="less than the 2 genes"):
+        simulate_lineage(tree, good, n_genes=1)
+    with pytest.raises(ValueError, match="at least 1"):
+        simulate_lineage(tree, n_genes=0)
+    with pytest.raises(ValueError, match="less than the 2 clusters"):
+        simulate_lineage(tree, n_cells=1)
+    for bad in (0, -3, 2.5, "5", True):
+        with pytest.raises(ValueError, match="n_genes must be an integer of at least 1"):
+            simulate_lineage(tree, n_genes=bad)
+        with pytest.raises(ValueError, match="n_cells must be an integer of at least 1"):
+            simulate_lineage(tree, n_cells=bad)

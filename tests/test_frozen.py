@@ -1,0 +1,107 @@
+"""Results that must not change unnoticed, as stored in ``tests/data/frozen.npz``.
+
+The stored numbers come from the package before its modules were rearranged. What training gives is
+compared loosely, since a last bit that another processor rounds otherwise grows from step to step;
+what follows from stored weights, to rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import rpumap
+from rpumap.dropout import drop_counts, dropout_box
+from rpumap.sensitivity import jacobian
+from rpumap.verification import Box, SparseBox, labels_are_certain
+
+STORED = np.load(Path(__file__).parent / "data" / "frozen.npz")
+OPTIONS = {"hidden_sizes": (24, 16), "n_steps": 60, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def data() -> SimpleNamespace:
+    adata = rpumap.datasets.pancreas(source="simulated")[::12].copy()
+    prep = rpumap.Preprocessor(n_top_genes=40)
+    X = prep.fit_transform(adata)
+    model = rpumap.ParametricUMAP(**OPTIONS).fit(X)
+    return SimpleNamespace(adata=adata, prep=prep, X=X, model=model)
+
+
+@pytest.fixture(scope="module")
+def stored(data) -> rpumap.ParametricUMAP:
+    """Give a model with the stored weights."""
+    model = copy.deepcopy(data.model)
+    for k, layer in enumerate(model.encoder_[::2]):
+        layer.weight.data = torch.tensor(STORED[f"weight_{k}"])
+        layer.bias.data = torch.tensor(STORED[f"bias_{k}"])
+    model.embedding_ = STORED["embedding_graph"]
+    return model
+
+
+def test_genes_and_z_scores(data):
+    assert list(data.prep.genes_) == list(STORED["genes"])
+    np.testing.assert_allclose(data.X[:10], STORED["X"], rtol=1e-6, atol=1e-6)
+
+
+def assert_close_maps(found: np.ndarray, name: str) -> None:
+    wanted = STORED[f"embedding_{name}"]
+    assert np.abs(found - wanted).max() < 0.02 * wanted.std(), name
+
+
+def test_embeddings(data):
+    assert_close_maps(data.model.embedding_, "graph")
+    options = OPTIONS | {"weighting": "probability", "batch_size": 128}
+    assert_close_maps(rpumap.ParametricUMAP(**options).fit(data.X).embedding_, "probability")
+
+
+def test_robust_and_steady_embeddings(data):
+    robust = rpumap.robustify(data.model, data.X, n_steps=40)
+    assert_close_maps(robust.embedding_, "robust")
+    area = rpumap.robustify(data.model, data.X, n_steps=20, penalty="area", bound_method="crown")
+    assert_close_maps(area.embedding_, "area")
+    steady = rpumap.resist_dropout(robust, data.prep, data.adata, n_steps=40)
+    assert_close_maps(steady.embedding_, "dropout")
+
+
+@pytest.mark.parametrize("method", ["crown", "crown_ibp", "ibp"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_bounds_over_balls(data, stored, norm, method):
+    found = np.stack(rpumap.certify(stored, data.X[:12], 0.2, norm, method))
+    np.testing.assert_allclose(found, STORED[f"bounds_{norm}_{method}"], rtol=1e-5, atol=1e-5)
+
+
+def test_bounds_over_boxes(data, stored):
+    few = data.X[:12]
+    lower, upper = few - np.float32(0.1), few + np.float32(0.3)
+    regions = {"box": Box(lower, upper), "sparse": SparseBox(few, lower, upper, max_changed=5)}
+    for name, region in regions.items():
+        found = np.stack(rpumap.certify(stored, region=region))
+        np.testing.assert_allclose(found, STORED[f"bounds_{name}"], rtol=1e-5, atol=1e-5)
+
+
+def test_certain_labels(data, stored):
+    lower, upper = rpumap.certify(stored, data.X, 0.05)
+    types = data.adata.obs["clusters"]
+    certain = labels_are_certain(lower, upper, stored.embedding_, types, leave_one_out=True)
+    assert (certain == STORED["certain"]).mean() > 0.99
+
+
+def test_impact_and_jacobian(data, stored):
+    np.testing.assert_allclose(rpumap.gene_impact(stored, data.X), STORED["impact"], rtol=1e-4)
+    found = jacobian(stored, data.X[:5])
+    np.testing.assert_allclose(found, STORED["jacobian"], rtol=1e-5, atol=1e-6)
+
+
+def test_lost_counts(data):
+    for falls in (False, True):
+        box = dropout_box(data.prep, data.adata[:10].copy(), library_size_falls=falls)
+        wanted = STORED[f"dropout_box_{falls}"]
+        np.testing.assert_allclose(np.stack(box), wanted, rtol=1e-5, atol=1e-5)
+    dropped = data.prep.transform(drop_counts(data.adata, 0.5, 0))
+    np.testing.assert_allclose(dropped[:10], STORED["dropped"], rtol=1e-5, atol=1e-5)

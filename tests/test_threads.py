@@ -1,0 +1,89 @@
+"""One thread inside, the user's setting outside, however many work at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from rpumap._threads import granted_cores, single_thread
+
+
+@pytest.fixture
+def two() -> Iterator[None]:
+    """Set two threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def in_new_thread(function) -> int:
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_one_inside_and_the_setting_afterwards(two):
+    with single_thread():
+        assert torch.get_num_threads() == 1
+        with single_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1  # the inner block does not give back
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_gives_the_setting_back(two):
+    with pytest.raises(RuntimeError, match="stop"), single_thread():
+        raise RuntimeError("stop")
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("first_out", ["first", "second"])
+def test_two_at_once_in_every_order_of_leaving(two, first_out):
+    inside, leave = (threading.Event(), threading.Event()), (threading.Event(), threading.Event())
+    found = {}
+
+    def work(i: int) -> None:
+        with single_thread():
+            inside[i].set()
+            leave[i].wait(10)
+            found["inside", i] = torch.get_num_threads()
+        found["after", i] = torch.get_num_threads()
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in (0, 1)]
+    for i in (0, 1):  # the second starts while the first is inside
+        threads[i].start()
+        inside[i].wait(10)
+    for i in (0, 1) if first_out == "first" else (1, 0):
+        leave[i].set()
+        threads[i].join()
+    assert found == {("inside", 0): 1, ("inside", 1): 1, ("after", 0): 2, ("after", 1): 2}
+    assert torch.get_num_threads() == 2
+    assert in_new_thread(torch.get_num_threads) == 2
+
+
+def test_a_setting_of_one_stays_one():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with single_thread():
+        pass
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+
+
+def test_cores_are_those_that_the_process_may_use():
+    code = (
+        "import os; os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})\n"
+        "from rpumap._threads import granted_cores; print(granted_cores())"
+    )
+    if sys.platform == "linux":
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert run.stdout.strip() == "1", run.stderr
+    assert granted_cores() >= 1
