@@ -10,6 +10,7 @@ thread, and the result has the same bits whatever number of threads the user has
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,3 +79,28 @@ def granted_cores() -> int:
     import joblib
 
     return joblib.cpu_count()
+
+
+@contextmanager
+def granted_threads() -> Iterator[None]:
+    """Hold the threads of BLAS and OpenMP at a container's quota, where that is below the cores.
+
+    Those libraries count cores and know no quotas; threads beyond a quota only wait for each other.
+
+    Examples
+    --------
+    >>> from rpumap._threads import granted_threads
+    >>> with granted_threads():
+    ...     pass
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    granted = granted_cores()
+    if granted >= (cores or 1):
+        yield
+        return
+    from threadpoolctl import ThreadpoolController
+
+    pools = ThreadpoolController()
+    most = {pool.prefix: min(pool.num_threads, granted) for pool in pools.lib_controllers}
+    with pools.limit(limits=most):
+        yield

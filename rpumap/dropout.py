@@ -1,11 +1,10 @@
 r"""Lost counts: drop them, show a network what is left, and bound what a loss can do.
 
 Sequencing misses molecules. A lost count takes its molecules with it, and the library size of its
-cell falls by as many, as if they had never been counted
-(:func:`rpumap.preprocessing.remaining_library`). Three tools follow that one rule:
-:func:`drop_counts` drops entries of a table (figures 4 and 5C of the paper), :class:`CountDropper`
-does so on tensors while a network trains, and :func:`dropout_box` makes the box of z-scores that
-holds every such loss.
+cell falls by as many, as if they had never been counted (:func:`remaining_library`). Three tools
+follow that one rule: :func:`drop_counts` drops entries of a table (figures 4 and 5C of the paper),
+:class:`CountDropper` does so on tensors while a network trains, and :func:`dropout_box` makes the
+box of z-scores that holds every such loss.
 """
 
 from __future__ import annotations
@@ -20,19 +19,42 @@ from scipy.sparse import csr_array, csr_matrix, issparse, sparray
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor
 
+from rpumap._counts import LIBRARY_SIZE, as_csr, read_counts
 from rpumap._validation import check_flag, check_number, is_annotated
-from rpumap.preprocessing import (
-    LIBRARY_SIZE,
-    Preprocessor,
-    as_csr,
-    read_counts,
-    remaining_library,
-)
+from rpumap.preprocessing import Preprocessor
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 Counts = TypeVar("Counts")
+
+
+def remaining_library(
+    size: np.ndarray, before: np.ndarray, after: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Library size of cells that lost counts: it falls by what was lost.
+
+    Parameters
+    ----------
+    size : ndarray of shape (n_cells,)
+        Library sizes before the loss.
+    before, after : ndarray of shape (n_cells,)
+        Sums of those counts of a cell that can be lost, before and after.
+
+    Returns
+    -------
+    ndarray of shape (n_cells,)
+        Never below `after`, whatever the rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.dropout import remaining_library
+    >>> before, after = np.array([4.0, 3.0]), np.array([1.0, 0.0])
+    >>> remaining_library(np.array([10.0, 3.0]), before, after).tolist()
+    [7.0, 0.0]
+    """
+    return np.maximum(size - (before - after), after)
 
 
 def drop_counts(

@@ -175,19 +175,23 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         seed = int(random_state.randint(2**31 - 1))
 
         graph = fuzzy_graph(*self._find_neighbors(X, random_state))
-        encoder = mlp(
-            X.shape[1], self.hidden_sizes, self.n_components, torch.Generator().manual_seed(seed)
-        ).to(device)
-        history = train(
-            encoder,
-            torch.as_tensor(X, device=device),
-            graph,
-            **loss_options(self),
-            n_steps=self.n_steps,
-            learning_rate=self.learning_rate,
-            generator=torch.Generator(device).manual_seed(seed),
-            callbacks=self.callbacks,
-        )
+        with single_thread():
+            encoder = mlp(
+                X.shape[1],
+                self.hidden_sizes,
+                self.n_components,
+                torch.Generator().manual_seed(seed),
+            ).to(device)
+            history = train(
+                encoder,
+                torch.as_tensor(X, device=device),
+                graph,
+                **loss_options(self),
+                n_steps=self.n_steps,
+                learning_rate=self.learning_rate,
+                generator=torch.Generator(device).manual_seed(seed),
+                callbacks=self.callbacks,
+            )
         self.graph_, self.history_, self.encoder_ = graph, history, encoder.cpu()
         self.embedding_ = embed(self.encoder_, X)
         return self
@@ -306,8 +310,8 @@ def embed(encoder: nn.Sequential, X: np.ndarray) -> np.ndarray:
     >>> embed(mlp(4, (8,), 2), np.ones((5, 4), dtype="float32")).shape
     (5, 2)
     """
-    encoder = copy.deepcopy(encoder).double()
     with single_thread():
+        encoder = copy.deepcopy(encoder).double()
         parts = [
             encoder(torch.as_tensor(X[start : start + TRANSFORM_BATCH]).double()).float()
             for start in range(0, len(X), TRANSFORM_BATCH)

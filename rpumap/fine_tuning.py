@@ -32,6 +32,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from rpumap._threads import single_thread
 from rpumap._validation import (
     check_cells,
     check_choice,
@@ -127,6 +128,19 @@ def fine_tune(
     True
     """
     check_model(model)
+    with single_thread():
+        return _fine_tune(model, X, {name: term}, reconstruction, n_steps, learning_rate, generator)
+
+
+def _fine_tune(
+    model: ParametricUMAP,
+    X: ArrayLike,
+    terms: dict[str, LossTerm],
+    reconstruction: float,
+    n_steps: int,
+    learning_rate: float,
+    generator: torch.Generator,
+) -> ParametricUMAP:
     check_number("reconstruction", reconstruction)
     check_number("learning_rate", learning_rate, above=True)
     check_integer("n_steps", n_steps, least=1)
@@ -147,7 +161,7 @@ def fine_tune(
         n_steps=n_steps,
         learning_rate=learning_rate,
         generator=generator,
-        terms={name: term, "reconstruction": keep},
+        terms=terms | {"reconstruction": keep},
     )
     tuned = copy.copy(model)
     tuned.callbacks = model.callbacks

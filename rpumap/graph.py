@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 
-from rpumap._threads import granted_cores
+from rpumap._threads import granted_cores, granted_threads
 from rpumap._validation import check_integer
 
 # The largest table for which an exact search beats NNDescent, whose compilation alone takes
@@ -89,10 +89,11 @@ def nearest_neighbors(
         )
     if method == "auto":
         method = "exact" if n_cells * n_cells * X.shape[1] <= EXACT_LIMIT else "nndescent"
-    if method == "exact":
-        indices, distances = _exact(X, n_neighbors, metric)
-    else:
-        indices, distances = _nndescent(X, n_neighbors, metric, random_state)
+    with granted_threads():
+        if method == "exact":
+            indices, distances = _exact(X, n_neighbors, metric)
+        else:
+            indices, distances = _nndescent(X, n_neighbors, metric, random_state)
     distances = distances.astype(np.float32)
     _check_distances(distances, metric)
     return _self_first(indices.astype(np.int64), distances)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from rpumap._counts import (
+    LIBRARY_SIZE,
+    Counts,
+    check_quality,
+    read_counts,
+    some,
+    warn,
+)
 from rpumap._validation import check_flag, check_integer, check_number
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike
 
-LIBRARY_SIZE = "library_size"
 MOST_MISSING = 0.5
 # A parabola has 3 coefficients; the LOESS of seurat_v3 gives each of them the nearest 0.3 n genes,
 # the furthest of these with weight 0. Of fewer genes it runs through every point, or crashes.
@@ -29,7 +34,6 @@ LEAST_VARYING = 17
 # Share of the library in the chosen genes, relative to that in the training cells.
 USUAL_SHARES = (0.5, 2.0)
 CUT_SHARE = 1.25
-LARGEST_LOGARITHM = 80.0
 # Spread of a constant, relative to it, that rounding may leave (in single precision).
 ROUNDING = 1e-6
 
@@ -154,7 +158,7 @@ class Preprocessor(_Transformer):
         """
         self._check_parameters()
         counts = read_counts(adata, self.layer)
-        _check_quality(adata, counts)
+        check_quality(adata, counts)
         n_cells, n_genes = counts.values.shape
         if n_cells < 2:
             raise ValueError(f"at least two cells are needed, got {n_cells}")
@@ -249,7 +253,7 @@ class Preprocessor(_Transformer):
         check_is_fitted(self)
         self._check_parameters()
         counts = read_counts(adata, self.layer)
-        _check_quality(adata, counts)
+        check_quality(adata, counts)
         panel, present = counts.of(self.genes_)
         self._report_missing(adata, present)
         self._compare_shares(counts, panel, present)
@@ -269,17 +273,17 @@ class Preprocessor(_Transformer):
         missing = self.genes_[~present]
         if not len(missing):
             return
-        found = f"{len(missing)} of {len(self.genes_)} genes are not in the data ({_some(missing)})"
+        found = f"{len(missing)} of {len(self.genes_)} genes are not in the data ({some(missing)})"
         cause = _name_mismatch(missing, adata)
         too_many = len(missing) > MOST_MISSING * len(self.genes_)
         if cause or too_many:
-            found += f", which name their genes {_some(adata.var_names)}"
+            found += f", which name their genes {some(adata.var_names)}"
         if too_many:
             raise ValueError(
                 f"{found}: gene names must be of the same species and kind as those of the "
                 f"training data{cause}"
             )
-        _warn(f"{found}: they are held at their training mean{cause}")
+        warn(f"{found}: they are held at their training mean{cause}")
 
     def _compare_shares(self, counts: Counts, panel: np.ndarray, present: np.ndarray) -> None:
         """Warn where the chosen genes hold another share of the library than in training."""
@@ -308,63 +312,13 @@ class Preprocessor(_Transformer):
                 (self.library_size_stored_, self.n_features_in_),
             )
         )
-        _warn(
+        warn(
             f"the chosen genes hold {share:.3g} of a cell's library here and {expected:.3g} in the "
             f"training data (medians), {ratio:.3g} times as much: scaled counts differ by that "
             f"factor. Library sizes are {here} here, {there} in the training data. If genes were "
             f"left out of either, store the total counts of its cells in all genes as "
             f"obs['{LIBRARY_SIZE}']. Cells of other types can differ as well"
         )
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Counts that were checked, with the library size of each cell.
-
-    Attributes
-    ----------
-    values : csr_matrix of shape (n_cells, n_genes), float32 or float64
-        Finite and not negative; sorted, without duplicates or stored zeros. It may share memory
-        with the table that it was read from.
-    genes : pandas.Index of shape (n_genes,)
-        Names, all different.
-    library_size : ndarray of shape (n_cells,), float64
-        At least the sum of the cell's counts.
-    stored : bool
-        Whether library sizes come from ``obs["library_size"]``, not from row sums.
-    where : str
-        Which part of the table they are, for messages: ``"X"`` or ``"layers['counts']"``.
-    """
-
-    values: csr_matrix
-    genes: pd.Index
-    library_size: np.ndarray
-    stored: bool
-    where: str
-
-    @property
-    def totals(self) -> np.ndarray:
-        """Sums of the counts of each cell, float64."""
-        return _row_sums(self.values)
-
-    def of(self, genes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Return the counts of some genes, 0 for those missing, and which of them are there.
-
-        Parameters
-        ----------
-        genes : array-like of str, shape (n_chosen,)
-            Their names.
-
-        Returns
-        -------
-        counts : ndarray of shape (n_cells, n_chosen), float64
-        present : ndarray of bool, shape (n_chosen,)
-        """
-        columns = self.genes.get_indexer(np.asarray(genes, dtype=object))
-        present = columns >= 0
-        counts = np.zeros((self.values.shape[0], len(columns)))
-        counts[:, present] = self.values[:, columns[present]].toarray()
-        return counts, present
 
 
 def library_size(adata: AnnData, layer: str | None = None) -> np.ndarray:
@@ -401,331 +355,6 @@ def library_size(adata: AnnData, layer: str | None = None) -> np.ndarray:
     return read_counts(adata, layer).library_size
 
 
-def read_counts(adata: AnnData, layer: str | None = None) -> Counts:
-    """Read raw counts from a table, whatever they are stored as, and check them.
-
-    Parameters
-    ----------
-    adata : AnnData of shape (n_cells, n_genes)
-        Raw counts in ``X`` or the layer; in memory or backed by a file. It is not changed.
-    layer : str, optional
-        Name of the layer that holds the counts; by default ``X``.
-
-    Returns
-    -------
-    Counts
-        As float32 where that holds every value exactly, else as float64.
-
-    Raises
-    ------
-    TypeError
-        If `adata` is not an AnnData, or holds no numbers.
-    ValueError
-        If the table is empty, gene names repeat, counts are negative or missing, or a stored
-        library size is below the counts of its cell.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from anndata import AnnData
-    >>> from rpumap.preprocessing import read_counts
-    >>> counts = read_counts(AnnData(np.array([[0, 200], [100, 0]], dtype="uint8")))
-    >>> counts.values.dtype, counts.library_size.tolist()
-    (dtype('float32'), [200.0, 100.0])
-    """
-    _check_table(adata)
-    where = "X" if layer is None else f"layers[{layer!r}]"
-    if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
-        raise ValueError(
-            f"the data hold no counts in {where}: layer must be None, for X, or one of the layers, "
-            f"{_some(list(adata.layers)) or 'of which there are none'}{_elsewhere(adata, where)}"
-        )
-    X = _part(adata, layer)
-    if X is None:
-        raise ValueError(f"the data hold no counts: {where} is None{_elsewhere(adata, where)}")
-    values = as_csr(X, where)
-    _check_values(adata, values, where)
-    size = _row_sums(values)
-    stored = LIBRARY_SIZE in adata.obs
-    if stored:
-        size = _stored_sizes(adata, size, where, fractional=not _is_whole(values))
-    return Counts(values, adata.var_names, size, stored, where)
-
-
-def as_csr(X: Any, where: str = "X") -> csr_matrix:
-    """Return counts as a matrix in canonical format, of float32 where that loses nothing.
-
-    Parameters
-    ----------
-    X : ndarray, sparse matrix or array, or what AnnData holds in their place
-        Of any numeric type; in memory, backed by a file, or of dask.
-    where : str
-        What to call it in messages.
-
-    Returns
-    -------
-    csr_matrix of float32 or float64
-        Sorted, without duplicates or stored zeros. It may share memory with `X`.
-
-    Raises
-    ------
-    TypeError
-        If `X` holds no numbers, or cannot be read.
-    ValueError
-        If values are masked.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from scipy.sparse import coo_array
-    >>> from rpumap.preprocessing import as_csr
-    >>> twice = coo_array((np.array([200, 100], dtype="uint8"), ([0, 0], [1, 1])), shape=(1, 2))
-    >>> as_csr(twice).toarray().tolist()
-    [[0.0, 300.0]]
-    """
-    X = _in_memory(X, where)
-    if X.dtype.kind not in "biuf":
-        raise TypeError(f"{where} holds {X.dtype}, not numbers: raw counts are needed")
-    narrow = X.dtype.itemsize <= 2 or X.dtype == np.float32
-    X = X.astype(np.float32 if narrow else np.float64, copy=False)
-    rows = X.tocsr() if issparse(X) else csr_matrix(X)
-    # built anew, since flags of sorted indices are kept by hand and may be wrong
-    values = csr_matrix((rows.data, rows.indices, rows.indptr), shape=rows.shape)
-    if not values.has_canonical_format:
-        values = values.astype(np.float64, copy=True)
-        values.sum_duplicates()
-    if not values.data.all():
-        values = values.copy()
-        values.eliminate_zeros()
-    if values.dtype == np.float64:
-        with np.errstate(over="ignore", invalid="ignore"):
-            single = values.data.astype(np.float32)
-        if np.array_equal(single, values.data):
-            values = csr_matrix((single, values.indices, values.indptr), shape=values.shape)
-    return values
-
-
-def remaining_library(
-    size: np.ndarray, before: np.ndarray, after: np.ndarray | float = 0.0
-) -> np.ndarray:
-    """Library size of cells that lost counts: it falls by what was lost.
-
-    Parameters
-    ----------
-    size : ndarray of shape (n_cells,)
-        Library sizes before the loss.
-    before, after : ndarray of shape (n_cells,)
-        Sums of those counts of a cell that can be lost, before and after.
-
-    Returns
-    -------
-    ndarray of shape (n_cells,)
-        Never below `after`, whatever the rounding.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from rpumap.preprocessing import remaining_library
-    >>> before, after = np.array([4.0, 3.0]), np.array([1.0, 0.0])
-    >>> remaining_library(np.array([10.0, 3.0]), before, after).tolist()
-    [7.0, 0.0]
-    """
-    return np.maximum(size - (before - after), after)
-
-
-def _warn(message: str) -> None:
-    """Warn at the line that called this package, whatever scikit-learn has put in between."""
-    frame, level = inspect.currentframe(), 1
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("rpumap", "sklearn"):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
-
-
-# --- reading ------------------------------------------------------------------------------------
-
-
-def _check_table(adata: Any) -> None:
-    from anndata import AnnData as Table
-
-    if not isinstance(adata, Table):
-        to_do = (
-            "pass adata.raw.to_adata()"
-            if type(adata).__name__ == "Raw"
-            else "wrap an array as anndata.AnnData(counts), with gene names in var_names"
-        )
-        raise TypeError(
-            "a Preprocessor needs an AnnData with raw counts in X or a layer, not "
-            f"{type(adata).__name__}: {to_do}"
-        )
-    if 0 in adata.shape:
-        raise ValueError(
-            f"the data hold no counts: they have {adata.n_obs} cells and {adata.n_vars} genes"
-        )
-    if not adata.var_names.is_unique:
-        repeated = adata.var_names[adata.var_names.duplicated()].unique()
-        raise ValueError(
-            f"gene names repeat ({len(repeated)} of them: {_some(repeated)}): call "
-            "adata.var_names_make_unique() first, or add up the counts of genes of one name"
-        )
-
-
-def _part(adata: AnnData, layer: str | None) -> Any:
-    try:
-        return adata.X if layer is None else adata.layers[layer]
-    except ValueError:
-        # scipy fails to take rows by number and columns by a slice that runs backwards
-        view = adata[:, np.arange(adata.n_vars)]
-        return view.X if layer is None else view.layers[layer]
-
-
-def _in_memory(X: Any, where: str) -> Any:
-    """Return an array, or a sparse matrix or array, that is in memory and holds what it shows."""
-    if issparse(X):
-        return X
-    if hasattr(X, "to_memory"):  # sparse, backed by a file
-        return X.to_memory()
-    if hasattr(X, "compute"):  # dask
-        return _in_memory(X.compute(), where)
-    if not isinstance(X, np.ndarray):
-        try:
-            X = np.asarray(X[...])  # dense, backed by a file
-        except Exception as error:
-            raise TypeError(
-                f"{where} is a {type(X).__name__}, which cannot be read here ({error}): call "
-                "adata.to_memory() first, or convert it to an array or a scipy.sparse matrix"
-            ) from None
-    if np.ma.is_masked(X):
-        raise ValueError(f"{where} holds {np.ma.count_masked(X)} missing (masked) values")
-    if X.dtype == object:
-        try:
-            return np.asarray(X, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{where} must hold numbers, the raw counts: {error}") from None
-    return np.asarray(X)
-
-
-def _row_sums(values: csr_matrix) -> np.ndarray:
-    """Add up in double precision; `sum` of a float32 matrix would not."""
-    return values @ np.ones(values.shape[1])
-
-
-def _is_whole(values: csr_matrix) -> bool:
-    return np.array_equal(values.data, np.floor(values.data))
-
-
-def _stored_sizes(adata: AnnData, total: np.ndarray, where: str, *, fractional: bool) -> np.ndarray:
-    column = adata.obs[LIBRARY_SIZE].infer_objects()
-    name = f"obs['{LIBRARY_SIZE}']"
-    rule = (
-        "it must hold the number of molecules of each cell in all genes, not on a log scale; "
-        f"del adata.{name} takes the row sums of {where} instead"
-    )
-    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    if not numeric:
-        raise ValueError(f"{name} is of type {column.dtype}, not numbers: {rule}")
-    size = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    # sums in single precision are a little off, and those of fractions may have been rounded
-    slack = 1e-5 * total + (np.minimum(1.0, 0.01 * total) if fractional else 0.0)
-    for bad, problem in (
-        (np.isnan(size), "is missing"),
-        (~np.isfinite(size) | (size < 0), "is negative or infinite"),
-        (size < total - slack, "is below the counts of the cell"),
-    ):
-        if bad.any():
-            cell = int(bad.argmax())
-            raise ValueError(
-                f"{name} {problem} in {bad.sum()} of {len(size)} cells; cell "
-                f"{adata.obs_names[cell]!r} has {size[cell]:.10g} there and {total[cell]:.10g} "
-                f"counts in {where}: {rule}"
-            )
-    return np.maximum(size, total)
-
-
-# --- checks of the counts -----------------------------------------------------------------------
-
-
-def _check_values(adata: AnnData, values: csr_matrix, where: str) -> None:
-    for bad, name, to_do in (
-        (
-            np.isnan(values.data),
-            "missing values (NaN)",
-            "a join of tables with join='outer' leaves them for genes that one table lacks. Use "
-            "join='inner', or leave those genes or cells out",
-        ),
-        (np.isinf(values.data), "infinite values", "raw counts must be finite"),
-        (
-            values.data < 0,
-            "negative values",
-            "counts are not negative. Pass raw counts, not z-scores or other scaled values",
-        ),
-    ):
-        if bad.any():
-            entries = values.tocoo()
-            cells, genes = entries.row[bad], entries.col[bad]
-            raise ValueError(
-                f"{where} holds {bad.sum()} {name}, in {len(np.unique(cells))} of "
-                f"{adata.n_obs} cells and {len(np.unique(genes))} of {adata.n_vars} genes (the "
-                f"first in cell {adata.obs_names[cells[0]]!r}, gene "
-                f"{adata.var_names[genes[0]]!r}): {to_do}{_elsewhere(adata, where)}"
-            )
-
-
-def _check_quality(adata: AnnData, counts: Counts) -> None:
-    """Raise an error if there are no counts at all; warn if they may not be raw counts."""
-    if not counts.values.nnz:
-        raise ValueError(f"all counts are zero in {counts.where}{_elsewhere(adata, counts.where)}")
-    if not _is_whole(counts.values):
-        _warn(
-            f"counts are not whole numbers in {counts.where}{_normalised(counts.values)}: raw "
-            f"counts are expected, not normalised ones{_elsewhere(adata, counts.where)}"
-        )
-    n_empty = int((counts.library_size == 0).sum())
-    if n_empty:
-        _warn(f"{n_empty} cells have no counts at all")
-
-
-def _normalised(values: csr_matrix) -> str:
-    """Say how counts seem to have been normalised: all cells then have the same sum."""
-    scales: list[tuple[str, Callable[[np.ndarray], np.ndarray]]] = [("normalised", np.asarray)]
-    if values.data.max() < LARGEST_LOGARITHM:
-        scales.append(("normalised and log-transformed", np.expm1))
-    for name, undo in scales:
-        data = undo(values.data.astype(np.float64))
-        sums = _row_sums(csr_matrix((data, values.indices, values.indptr), shape=values.shape))
-        sums = sums[sums > 0]
-        if len(sums) > 1 and np.ptp(sums) < 1e-3 * sums.max():
-            return f" (they look {name}: every cell sums to {np.median(sums):.4g})"
-    return ""
-
-
-def _elsewhere(adata: AnnData, where: str) -> str:
-    """Say which other parts of a table hold whole numbers, as counts are; "" if none does."""
-    parts = {
-        f"layers[{name!r}]": (adata.layers[name], f"pass layer={name!r}")
-        for name in sorted(adata.layers, key=lambda name: name != "counts")
-    }
-    parts["X"] = (adata.X, "pass layer=None")
-    if adata.raw is not None:
-        parts["adata.raw"] = (adata.raw.X, "pass adata.raw.to_adata()")
-    found = [
-        f"{part} holds whole numbers: {to_do}"
-        for part, (X, to_do) in parts.items()
-        if part != where and X is not None and _may_be_counts(X)
-    ]
-    return f". {'; '.join(found)}" if found else ""
-
-
-def _may_be_counts(X: Any) -> bool:
-    try:
-        values = as_csr(X, "")
-    except (TypeError, ValueError):
-        return False
-    data = values.data
-    return (
-        bool(len(data)) and bool(np.isfinite(data).all() and (data > 0).all()) and _is_whole(values)
-    )
-
-
 # --- names of genes -----------------------------------------------------------------------------
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
@@ -760,10 +389,6 @@ def _spelled(names: ArrayLike, steps: list[Callable[[str], str]]) -> set[str]:
     for step in steps:
         spelled = {step(name) for name in spelled}
     return spelled
-
-
-def _some(names: ArrayLike) -> str:
-    return ", ".join(repr(str(name)) for name in names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 # --- choice of genes ----------------------------------------------------------------------------

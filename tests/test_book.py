@@ -91,6 +91,8 @@ def test_api_page_names_everything_public():
     for package in (rpumap, rpumap.verification):
         for name in package.__all__:
             assert re.search(rf":: {package.__name__}\.{name}$", page, re.MULTILINE), name
+    for listed in re.findall(r":: (rpumap[\w.]+)$", page, re.MULTILINE):
+        assert locate(listed) is not None, f"{listed} is gone"
 
 
 def test_references_into_the_package_lead_somewhere():

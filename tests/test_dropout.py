@@ -390,7 +390,7 @@ def test_no_loss_leaves_the_box(seed, with_size, log1p, falls):
 
 @drawn
 @given(seed=st.integers(0, 1000), all_genes=st.booleans(), stored=st.booleans())
-@pytest.mark.filterwarnings("ignore:counts are not whole")
+@pytest.mark.filterwarnings("ignore:counts are not whole", "ignore:.*cells have no counts")
 def test_drop_counts_of_fractions_stays_in_the_box(seed, all_genes, stored):
     # All molecules of a cell lie in genes that may be lost: nothing but rounding is left over.
     draw = np.random.default_rng(seed)

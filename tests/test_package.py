@@ -22,6 +22,7 @@ HEAVY = ("torch", "sklearn", "scanpy", "umap", "pynndescent", "matplotlib", "ann
 ORDER = (
     "_threads",
     "_validation",
+    "_counts",
     "preprocessing",
     "graph",
     "losses",

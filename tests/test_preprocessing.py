@@ -14,8 +14,6 @@ import pandas as pd
 import pytest
 import scanpy
 from anndata import AnnData
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
@@ -23,9 +21,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 import rpumap
-from rpumap.preprocessing import Preprocessor, as_csr, library_size, read_counts
-
-drawn = settings(deadline=None, derandomize=True, max_examples=40)
+from rpumap.preprocessing import Preprocessor, library_size
 
 
 def drawn_table(seed=0, n_cells=150, n_genes=60, depth=4.0):
@@ -222,6 +218,7 @@ def test_the_share_of_the_chosen_genes_is_the_median_cell(adata):
 
 @pytest.mark.parametrize("log1p", [False, True])
 @pytest.mark.parametrize("also_missing", [0, 5])
+@pytest.mark.filterwarnings("ignore:5 of 20 genes")
 def test_a_query_that_was_cut_is_told_and_what_mends_it_is_silent(adata, log1p, also_missing):
     prep = fitted(adata, log1p=log1p)
     cut = adata[:, prep.genes_[also_missing:]].copy()
@@ -271,85 +268,33 @@ def test_ordinary_queries_are_silent(adata):
 # --- storage types and containers ---------------------------------------------------------------
 
 
+TYPES = [
+    ("bool", 1, 0.3),
+    ("uint8", 255, 60),
+    ("int8", 127, 20),
+    ("uint16", 60000, 9000),
+    ("int32", 2**24, 3e5),
+    ("uint32", 2**24, 3e5),
+    ("int64", 2**24, 3e5),
+    ("float64", 2**24, 3e5),
+]
+# scipy.sparse has none of these
+DENSE_TYPES = [("float16", 2000, 60), (">i4", 2**24, 3e5), (">f4", 2**24, 3e5), (object, 255, 60)]
+
+
 @pytest.mark.parametrize(
-    ("dtype", "top", "depth"),
-    [
-        ("bool", 1, 0.3),
-        ("uint8", 255, 60),
-        ("int8", 127, 20),
-        ("float16", 2000, 60),
-        ("uint16", 60000, 9000),
-        ("int32", 2**24, 3e5),
-        ("uint32", 2**24, 3e5),
-        ("int64", 2**24, 3e5),
-        (">i4", 2**24, 3e5),
-        ("float64", 2**24, 3e5),
-        (">f4", 2**24, 3e5),
-        (object, 255, 60),
-    ],
+    ("kind", "dtype", "top", "depth"),
+    [(csr_matrix, *one) for one in TYPES] + [(np.asarray, *one) for one in TYPES + DENSE_TYPES],
 )
-@pytest.mark.parametrize("kind", [np.asarray, csr_matrix])
-def test_any_numeric_type_gives_what_float32_gives(dtype, top, depth, kind):
+def test_any_numeric_type_gives_what_float32_gives(kind, dtype, top, depth):
     counts = np.minimum(drawn_table(depth=depth).X.toarray(), top)
     assert counts.max() > top / 3
     reference = fitted(AnnData(csr_matrix(counts)))
-    try:
-        table = AnnData(kind(counts.astype(dtype)))
-    except ValueError:
-        pytest.skip("scipy or anndata does not hold such a table")
+    table = AnnData(kind(counts.astype(dtype)))
+    assert table.X.dtype == np.dtype(dtype)
     prep = silent(fitted, table)
     np.testing.assert_array_equal(prep.genes_, reference.genes_)
     np.testing.assert_array_equal(prep.transform(table), reference.transform(table))
-
-
-def test_counts_above_the_whole_numbers_of_float32_stay_exact():
-    counts = np.array([[2**24 + 1, 3], [5, 7]])
-    values = read_counts(AnnData(counts)).values
-    assert values.dtype == np.float64
-    np.testing.assert_array_equal(values.toarray(), counts)
-    assert read_counts(AnnData(counts * 0.5 - 0.5)).values.dtype == np.float32  # 2**23 is exact
-
-
-def shuffled_rows(matrix, draw):
-    """Store the entries of each row in another order, some of them in two parts, and some zeros."""
-    entries = matrix.tocoo()
-    halves = draw.integers(0, entries.data.astype(int) + 1)
-    rows = np.concatenate([entries.row, entries.row, draw.integers(0, matrix.shape[0], 9)])
-    columns = np.concatenate([entries.col, entries.col, draw.integers(0, matrix.shape[1], 9)])
-    data = np.concatenate([halves, entries.data - halves, np.zeros(9)])
-    order = draw.permutation(len(data))
-    order = order[np.argsort(rows[order], kind="stable")]
-    start = np.searchsorted(rows[order], np.arange(matrix.shape[0] + 1))
-    return data[order], columns[order], start
-
-
-@drawn
-@given(
-    seed=st.integers(0, 999),
-    dtype=st.sampled_from(["uint8", "int64", "float32", "float64"]),
-    index=st.sampled_from([np.int32, np.int64]),
-    kind=st.sampled_from([sparse.csr_matrix, sparse.csr_array]),
-    by_column=st.booleans(),
-)
-def test_a_matrix_may_be_unsorted_with_duplicates_and_zeros(seed, dtype, index, kind, by_column):
-    draw = np.random.default_rng(seed)
-    counts = draw.poisson(1.5, size=(draw.integers(1, 9), draw.integers(1, 9))) * 3
-    counts[0, 0] = 255
-    data, columns, start = shuffled_rows(csr_matrix(counts), draw)
-    messy = kind(counts.shape, dtype=dtype)
-    messy.data, messy.indices, messy.indptr = (
-        data.astype(dtype),
-        columns.astype(index),
-        start.astype(index),
-    )
-    messy = messy.T if by_column else messy
-    stored = [array.copy() for array in (messy.data, messy.indices)]
-    values = as_csr(messy)
-    np.testing.assert_array_equal(values.toarray(), counts.T if by_column else counts)
-    assert values.has_canonical_format
-    assert values.nnz == np.count_nonzero(counts)
-    for before, after in zip(stored, (messy.data, messy.indices), strict=True):
-        np.testing.assert_array_equal(before, after)
 
 
 CONTAINERS = {
@@ -405,16 +350,6 @@ def test_tables_on_disk(adata, tmp_path, dense):
         disk.file.close()
 
 
-def test_what_has_to_be_computed_first_is_computed(adata):
-    class Lazy:
-        def compute(self):
-            return adata.X
-
-    np.testing.assert_array_equal(as_csr(Lazy()).toarray(), adata.X.toarray())
-    with pytest.raises(TypeError, match=r"X is a object, .*call adata.to_memory\(\) first"):
-        as_csr(object())
-
-
 # --- choice of genes ----------------------------------------------------------------------------
 
 
@@ -438,7 +373,8 @@ def test_few_or_equal_genes_never_crash():
     run = in_a_process_of_its_own("""
         for n_genes in range(2, 24):
             for n in {1, n_genes // 2, n_genes - 1}:
-                x = draw.poisson(draw.gamma(2, 2, n_genes), size=(30, n_genes)) + np.eye(30, n_genes)
+                x = draw.poisson(draw.gamma(2, 2, n_genes), size=(30, n_genes))
+                x[0] += 1  # every gene varies
                 try:
                     assert len(fit(x, n)) == n and n_genes >= 17
                 except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -87,3 +88,28 @@ def test_cores_are_those_that_the_process_may_use():
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert run.stdout.strip() == "1", run.stderr
     assert granted_cores() >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_a_quota_is_kept():
+    # joblib takes this variable as it takes the quota of a container
+    code = """
+import os, warnings
+import numpy as np
+import threadpoolctl
+import rpumap
+from rpumap._threads import granted_threads
+X = np.random.default_rng(0).normal(size=(3000, 50)).astype("float32")
+rpumap.ParametricUMAP(n_steps=1).fit(X[:50])  # what is loaded at first use
+before, pools = len(os.listdir("/proc/self/task")), threadpoolctl.threadpool_info()
+model = rpumap.ParametricUMAP(n_steps=20, random_state=0).fit(X)
+rpumap.certify(model, X[:50], 0.1)
+assert len(os.listdir("/proc/self/task")) == before
+assert threadpoolctl.threadpool_info() == pools
+with granted_threads():
+    assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    environment["LOKY_MAX_CPU_COUNT"] = "1"
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert run.returncode == 0, run.stderr.decode()

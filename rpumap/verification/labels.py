@@ -88,7 +88,7 @@ def labels_are_certain(
     max_splits = check_integer("max_splits", max_splits, least=0)
     votes = _Votes(Z, codes, len(names), k)
     own = np.arange(len(lower)) if leave_one_out else np.full(len(lower), -1)
-    certain: np.ndarray = np.isfinite(lower).all(axis=1) & np.isfinite(upper).all(axis=1)
+    certain = np.all(np.isfinite(lower) & np.isfinite(upper), axis=1)
     # pieces of boxes that are still undecided: which box, and its part
     box = np.flatnonzero(certain)
     low, high = lower[box], upper[box]
