@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +200,7 @@ def check_quality(adata: AnnData, counts: Counts) -> None:
         warn(f"{n_empty} cells have no counts at all")
 
 
-def some(names: ArrayLike) -> str:
+def some(names: Sequence[str] | np.ndarray | pd.Index) -> str:
     """Name up to five names, for messages.
 
     Examples

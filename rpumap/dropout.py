@@ -304,20 +304,20 @@ def _drop_from_table(
     return dropped
 
 
-def _drop_entries(counts: Counts, ratio: float, rng: np.random.Generator) -> Counts:
+def _drop_entries(counts: Any, ratio: float, rng: np.random.Generator) -> Any:
     if np.ma.is_masked(counts):
         raise ValueError(f"counts hold {np.ma.count_masked(counts)} missing (masked) values")
     counts = check_array(counts, accept_sparse=True, input_name="counts")
     kept = as_csr(counts, "counts").copy() if issparse(counts) else np.array(counts, order="C")
-    entries = kept.data if issparse(kept) else kept.reshape(-1)  # a view
-    if (entries < 0).any():
+    entries = np.asarray(kept.data if issparse(kept) else kept.reshape(-1))  # a view
+    if np.any(entries < 0):
         raise ValueError("counts must not be negative: pass raw counts, not z-scores")
     found = np.flatnonzero(entries)  # cell by cell, dense or sparse
     entries[rng.choice(found, round(ratio * len(found)), replace=False)] = 0
     return _as_given(kept, counts) if issparse(kept) else kept
 
 
-def _as_given(kept: csr_matrix, counts: Counts) -> Counts:
+def _as_given(kept: csr_matrix, counts: Any) -> Any:
     """Return a matrix in the type, format and dtype of another one."""
     kept.eliminate_zeros()
     given = kept.astype(counts.dtype.newbyteorder("="))

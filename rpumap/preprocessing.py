@@ -25,7 +25,6 @@ from rpumap._validation import check_flag, check_integer, check_number
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import ArrayLike
 
 MOST_MISSING = 0.5
 # A parabola has 3 coefficients; the LOESS of seurat_v3 gives each of them the nearest 0.3 n genes,
@@ -384,7 +383,7 @@ def _name_mismatch(missing: np.ndarray, adata: AnnData) -> str:
     return ""
 
 
-def _spelled(names: ArrayLike, steps: list[Callable[[str], str]]) -> set[str]:
+def _spelled(names: np.ndarray | pd.Index, steps: list[Callable[[str], str]]) -> set[str]:
     spelled = {str(name) for name in names}
     for step in steps:
         spelled = {step(name) for name in spelled}

@@ -24,6 +24,7 @@ from torch import nn
 from rpumap._threads import single_thread
 from rpumap._validation import check_cells, check_number, is_annotated
 from rpumap.estimator import ParametricUMAP, check_model
+from rpumap.verification.bounds import linear_layers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -162,8 +163,8 @@ def perturb(
             f"perturb takes an array of z-scores, not {type(X).__name__}: pass it to "
             "Preprocessor.fit_transform (or .transform) first"
         )
-    X = check_array(X, accept_sparse=True, dtype=[np.float64, np.float32], input_name="X")
-    noisy = X.toarray() if issparse(X) else np.array(X)
+    cells = check_array(X, accept_sparse=True, dtype=[np.float64, np.float32], input_name="X")
+    noisy = cells.toarray() if issparse(cells) else np.array(cells)
     columns = _check_genes(genes, noisy.shape[1])
     noise = np.random.default_rng(random_state).normal(scale=scale, size=(len(noisy), len(columns)))
     noisy[:, columns] += noise
@@ -187,8 +188,9 @@ def network_jacobian(encoder: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
 
     Raises
     ------
-    TypeError
-        If a layer is neither ``nn.Linear`` nor ``nn.ReLU``; subclasses may compute something else.
+    TypeError, ValueError
+        If the network may compute something else than plain Linear and ReLU layers do, see
+        :func:`rpumap.verification.bounds.linear_layers`.
 
     Examples
     --------
@@ -200,21 +202,16 @@ def network_jacobian(encoder: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
     >>> torch.allclose(network_jacobian(encoder, x)[0], expected, atol=1e-6)
     True
     """
-    for layer in encoder:
-        if type(layer) not in (nn.Linear, nn.ReLU):
-            raise TypeError(
-                f"the network must consist of nn.Linear and nn.ReLU, got {type(layer).__name__}"
-            )
+    layers = linear_layers(encoder)
     with torch.no_grad(), single_thread():
-        is_on = {}
-        for depth, layer in enumerate(encoder):
-            x = layer(x)
-            if isinstance(layer, nn.ReLU):
-                is_on[depth] = x > 0  # the output of a ReLU is positive where its input is
+        is_on = []
+        for weight, bias in layers[:-1]:
+            x = torch.relu(nn.functional.linear(x, weight, bias))
+            is_on.append(x > 0)  # the output of a ReLU is positive where its input is
         # from the output back to the input, inactive neurons struck out
-        J = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
-        for depth in reversed(range(len(encoder))):
-            J = J * is_on[depth].unsqueeze(1) if depth in is_on else J @ encoder[depth].weight
+        J = layers[-1][0].detach().expand(len(x), -1, -1)
+        for active, (weight, _) in zip(reversed(is_on), reversed(layers[:-1]), strict=True):
+            J = J * active.unsqueeze(1) @ weight
     return J
 
 
