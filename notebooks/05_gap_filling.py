@@ -31,7 +31,7 @@
 #
 # ## What you will learn
 #
-# - That a gap gets filled because networks are continuous, and what continuity does not promise.
+# - That a gap gets filled because networks are continuous, and what continuity does not guarantee.
 # - How to tell a filled gap from cells that were placed on top of a known type, or off the map.
 # - When a cell in a gap may be taken for an intermediate, and when it must not.
 #

@@ -621,7 +621,7 @@ report(judge(adata, *entries) for entries in rows)
 #         print((upper - lower).mean())
 #
 # The correlation at 0.8 is above that of each alone. But nothing in the second training holds the boxes small: they grow
-# to about one and a half times the width that they have in `robust`, on the real cells and on the stand-in. Resistance
+# to about one and a half times the width that they have in `robust`, on the real and on the simulated cells. Resistance
 # to one noise is no certificate for another.
 # ```
 #

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 MOST_MISSING = 0.5
+# A median of fewer cells says more of these cells than of the table.
+LEAST_CELLS = 10
 # A parabola has 3 coefficients; the LOESS of seurat_v3 gives each of them the nearest 0.3 n genes,
 # the furthest of these with weight 0. Of fewer genes it runs through every point, or crashes.
 LEAST_VARYING = 17
@@ -286,6 +288,8 @@ class Preprocessor(_Transformer):
 
     def _compare_shares(self, counts: Counts, panel: np.ndarray, present: np.ndarray) -> None:
         """Warn where the chosen genes hold another share of the library than in training."""
+        if len(panel) < LEAST_CELLS:
+            return
         share = _median_share(panel, counts.library_size)
         typical = np.expm1(self.mean_) if self.log1p else self.mean_
         expected = self.panel_share_ * typical[present].sum() / typical.sum()

@@ -4,14 +4,14 @@ The input ranges over a *region* (:mod:`rpumap.verification.regions`): a ball
 :math:`\|x - x_0\|_p \le \epsilon`, a box, or the part of a box where few inputs differ from
 :math:`x_0`. Three methods bound each output over it, from fast and loose to slow and tight.
 
-- :func:`ibp` (interval bound propagation) sends an interval for each neuron forward through the
-  layers.
-- :func:`crown` bounds each output by two *linear* functions of the input. Going backward from the
-  output, each ReLU is replaced by its lower or upper linear relaxation (eq. 13), whichever the sign
-  of its coefficient asks for (eq. 20). The relaxations need bounds on the neuron's input; those
-  come from the same procedure, layer by layer.
-- :func:`crown_ibp` takes the bounds of the hidden neurons from `ibp` and does the outputs as
-  `crown`.
+- :func:`~rpumap.verification.ibp` (interval bound propagation) sends an interval for each neuron
+  forward through the layers.
+- :func:`~rpumap.verification.crown` bounds each output by two *linear* functions of the input.
+  Going backward from the output, each ReLU is replaced by its lower or upper linear relaxation (eq.
+  13), whichever the sign of its coefficient asks for (eq. 20). The relaxations need bounds on the
+  neuron's input; those come from the same procedure, layer by layer.
+- :func:`~rpumap.verification.crown_ibp` takes the bounds of the hidden neurons from `ibp` and does
+  the outputs as `crown`.
 
 **The derivation in five lines** (supplement of the paper, eq. 13 to 39). Number the layers
 :math:`1 \dots m`, let :math:`y^{(k)} = W^{(k)} \phi_{k-1} + b^{(k)}` be the input of the ReLUs of
@@ -278,7 +278,7 @@ def ibp(
 ) -> tuple[Tensor, Tensor]:
     r"""Bound each output by interval arithmetic: the fastest bounds and the loosest.
 
-    Parameters, returns and errors are those of :func:`crown`.
+    Parameters, returns and errors are those of :func:`~rpumap.verification.crown`.
 
     Notes
     -----
@@ -310,8 +310,9 @@ def crown_ibp(
 ) -> tuple[Tensor, Tensor]:
     r"""Bound each output by two linear functions, with intervals for the hidden neurons.
 
-    Parameters, returns and errors are those of :func:`crown`, which is tighter and, for two
-    hidden layers of 128, some twenty-five times slower. With one hidden layer they are the same.
+    Parameters, returns and errors are those of :func:`~rpumap.verification.crown`, which is tighter
+    and, for two hidden layers of 128, some twenty-five times slower. With one hidden layer they are
+    the same.
 
     Examples
     --------
