@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 LIBRARY_SIZE = "library_size"
 # No logarithm of a count comes near it, and its exponential is still a number.
 LARGEST_LOGARITHM = 80.0
+# What fewer cells have in common says more of these cells than of the table.
+LEAST_CELLS = 10
+# Of so many counts that are not zero some are 2 or more, unless cells are extremely shallow.
+LEAST_ONES = 1000
+# Far beyond all counts and fractions of counts. The squares of such numbers can still be summed;
+# where they cannot, the Fortran code of the gene selection would end the process.
+SMALLEST_VALUE, LARGEST_VALUE = 1e-30, 1e30
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ def read_counts(adata: AnnData, layer: str | None = None) -> Counts:
     >>> counts.values.dtype, counts.library_size.tolist()
     (dtype('float32'), [200.0, 100.0])
     """
-    _check_table(adata)
+    adata = _checked_table(adata)
     where = "X" if layer is None else f"layers[{layer!r}]"
     if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
         raise ValueError(
@@ -122,7 +129,7 @@ def read_counts(adata: AnnData, layer: str | None = None) -> Counts:
     stored = LIBRARY_SIZE in adata.obs
     if stored:
         size = _stored_sizes(adata, size, where, fractional=not _is_whole(values))
-    return Counts(values, adata.var_names, size, stored, where)
+    return Counts(values, _names(adata), size, stored, where)
 
 
 def as_csr(X: Any, where: str = "X") -> csr_matrix:
@@ -156,7 +163,7 @@ def as_csr(X: Any, where: str = "X") -> csr_matrix:
     >>> as_csr(twice).toarray().tolist()
     [[0.0, 300.0]]
     """
-    X = _in_memory(X, where)
+    X = in_memory(X, where)
     if X.dtype.kind not in "biuf":
         raise TypeError(f"{where} holds {X.dtype}, not numbers: raw counts are needed")
     narrow = X.dtype.itemsize <= 2 or X.dtype == np.float32
@@ -178,6 +185,46 @@ def as_csr(X: Any, where: str = "X") -> csr_matrix:
     return values
 
 
+def in_memory(X: Any, where: str = "X") -> Any:
+    """Return counts as an array, or a sparse matrix or array, in memory and without a mask.
+
+    Parameters
+    ----------
+    X : ndarray, sparse matrix or array, or what AnnData holds in their place
+    where : str
+        What to call it in messages.
+
+    Raises
+    ------
+    TypeError
+        If `X` cannot be read, or holds objects that are no numbers.
+    ValueError
+        If values are masked.
+    """
+    if issparse(X):
+        return X
+    if hasattr(X, "to_memory"):  # sparse, backed by a file
+        return X.to_memory()
+    if hasattr(X, "compute"):  # dask
+        return in_memory(X.compute(), where)
+    if not isinstance(X, np.ndarray):
+        try:
+            X = np.asarray(X[...])  # dense, backed by a file
+        except Exception as error:
+            raise TypeError(
+                f"{where} is a {type(X).__name__}, which cannot be read here ({error}): call "
+                "adata.to_memory() first, or convert it to an array or a scipy.sparse matrix"
+            ) from None
+    if np.ma.is_masked(X):
+        raise ValueError(f"{where} holds {np.ma.count_masked(X)} missing (masked) values")
+    if X.dtype == object:
+        try:
+            return np.where(pd.isna(X), np.nan, X).astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{where} must hold numbers, the raw counts: {error}") from None
+    return np.asarray(X)
+
+
 def check_quality(adata: AnnData, counts: Counts) -> None:
     """Raise ValueError if there are no counts at all; warn if they may not be raw counts.
 
@@ -190,10 +237,17 @@ def check_quality(adata: AnnData, counts: Counts) -> None:
     """
     if not counts.values.nnz:
         raise ValueError(f"all counts are zero in {counts.where}{_elsewhere(adata, counts.where)}")
-    if not _is_whole(counts.values):
+    doubt = _doubt(counts.values)
+    if doubt:
         warn(
-            f"counts are not whole numbers in {counts.where}{_normalised(counts.values)}: raw "
-            f"counts are expected, not normalised ones{_elsewhere(adata, counts.where)}"
+            f"counts {doubt} in {counts.where}: raw counts are expected, not normalised or binary "
+            f"ones{_elsewhere(adata, counts.where)}"
+        )
+    size, totals = counts.library_size, counts.totals
+    if counts.stored and len(size) >= LEAST_CELLS and not np.ptp(size) and np.ptp(totals):
+        warn(
+            f"obs['{LIBRARY_SIZE}'] is {size[0]:.10g} in every cell: it must hold the number of "
+            "molecules of each cell, not what cells were or will be scaled to"
         )
     n_empty = int((counts.library_size == 0).sum())
     if n_empty:
@@ -223,64 +277,56 @@ def warn(message: str) -> None:
 # --- reading ------------------------------------------------------------------------------------
 
 
-def _check_table(adata: Any) -> None:
+INSTEAD = {
+    "Raw": "pass adata.raw.to_adata()",
+    "MuData": "pass one of its tables, such as mdata['rna']",
+    "str": "read the file with anndata.read_h5ad first",
+    "PosixPath": "read the file with anndata.read_h5ad first",
+}
+
+
+def _checked_table(adata: Any) -> AnnData:
     from anndata import AnnData as Table
 
     if not isinstance(adata, Table):
-        to_do = (
-            "pass adata.raw.to_adata()"
-            if type(adata).__name__ == "Raw"
-            else "wrap an array as anndata.AnnData(counts), with gene names in var_names"
-        )
+        name = type(adata).__name__
+        wrap = "wrap an array as anndata.AnnData(counts), with gene names in var_names"
         raise TypeError(
-            "a Preprocessor needs an AnnData with raw counts in X or a layer, not "
-            f"{type(adata).__name__}: {to_do}"
+            "an AnnData with raw counts in X or a layer is needed, as Preprocessor takes it, not "
+            f"{name}: {INSTEAD.get(name, wrap)}"
         )
     if 0 in adata.shape:
         raise ValueError(
             f"the data hold no counts: they have {adata.n_obs} cells and {adata.n_vars} genes"
         )
-    if not adata.var_names.is_unique:
-        repeated = adata.var_names[adata.var_names.duplicated()].unique()
+    names = _names(adata)
+    if not names.is_unique:
+        repeated = names[names.duplicated()].unique()
         raise ValueError(
             f"gene names repeat ({len(repeated)} of them: {some(repeated)}): call "
             "adata.var_names_make_unique() first, or add up the counts of genes of one name"
         )
+    # columns of a table that was opened lazily are read as columns of any other
+    return adata if isinstance(adata.obs, pd.DataFrame) else adata.to_memory()
+
+
+def _names(adata: AnnData) -> pd.Index:
+    """Return the names of genes as text, whatever the index holds."""
+    return pd.Index([str(name) for name in adata.var_names], dtype=object)
 
 
 def _part(adata: AnnData, layer: str | None) -> Any:
     try:
         return adata.X if layer is None else adata.layers[layer]
-    except ValueError:
+    except (TypeError, ValueError) as error:
+        if adata.isbacked:
+            raise ValueError(
+                f"this part of the file {adata.filename} cannot be read ({error}): load the file "
+                "with adata.to_memory() before you take a part of the table"
+            ) from None
         # scipy fails to take rows by number and columns by a slice that runs backwards
         view = adata[:, np.arange(adata.n_vars)]
         return view.X if layer is None else view.layers[layer]
-
-
-def _in_memory(X: Any, where: str) -> Any:
-    """Return an array, or a sparse matrix or array, that is in memory and holds what it shows."""
-    if issparse(X):
-        return X
-    if hasattr(X, "to_memory"):  # sparse, backed by a file
-        return X.to_memory()
-    if hasattr(X, "compute"):  # dask
-        return _in_memory(X.compute(), where)
-    if not isinstance(X, np.ndarray):
-        try:
-            X = np.asarray(X[...])  # dense, backed by a file
-        except Exception as error:
-            raise TypeError(
-                f"{where} is a {type(X).__name__}, which cannot be read here ({error}): call "
-                "adata.to_memory() first, or convert it to an array or a scipy.sparse matrix"
-            ) from None
-    if np.ma.is_masked(X):
-        raise ValueError(f"{where} holds {np.ma.count_masked(X)} missing (masked) values")
-    if X.dtype == object:
-        try:
-            return np.asarray(X, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{where} must hold numbers, the raw counts: {error}") from None
-    return np.asarray(X)
 
 
 def _row_sums(values: csr_matrix) -> np.ndarray:
@@ -299,8 +345,7 @@ def _stored_sizes(adata: AnnData, total: np.ndarray, where: str, *, fractional: 
         "it must hold the number of molecules of each cell in all genes, not on a log scale; "
         f"del adata.{name} takes the row sums of {where} instead"
     )
-    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    if not numeric:
+    if getattr(column.dtype, "kind", "O") not in "iuf":
         raise ValueError(f"{name} is of type {column.dtype}, not numbers: {rule}")
     size = column.to_numpy(dtype=np.float64, na_value=np.nan)
     # sums in single precision are a little off, and those of fractions may have been rounded
@@ -337,6 +382,11 @@ def _check_values(adata: AnnData, values: csr_matrix, where: str) -> None:
             "negative values",
             "counts are not negative. Pass raw counts, not z-scores or other scaled values",
         ),
+        (
+            (values.data < SMALLEST_VALUE) | (values.data > LARGEST_VALUE),
+            f"values below {SMALLEST_VALUE:g} or above {LARGEST_VALUE:g}",
+            "these are no counts",
+        ),
     ):
         if bad.any():
             entries = values.tocoo()
@@ -347,6 +397,20 @@ def _check_values(adata: AnnData, values: csr_matrix, where: str) -> None:
                 f"first in cell {adata.obs_names[cells[0]]!r}, gene "
                 f"{adata.var_names[genes[0]]!r}): {to_do}{_elsewhere(adata, where)}"
             )
+
+
+def _doubt(values: csr_matrix) -> str:
+    """Say why counts may not be raw ones, "" if nothing tells against it."""
+    if not _is_whole(values):
+        return "are not whole numbers" + _normalised(values)
+    if values.nnz >= LEAST_ONES and (values.data == 1).all():
+        return "are 0 or 1 only"
+    sums = _row_sums(values)
+    sums = sums[sums > 0]
+    # the same sum in all cells can be the work of scanpy.pp.downsample_counts
+    if len(sums) >= LEAST_CELLS and 0 < np.ptp(sums) < 1e-2 * sums.max():
+        return f"look normalised and rounded (every cell sums to about {np.median(sums):.4g})"
+    return ""
 
 
 def _normalised(values: csr_matrix) -> str:

@@ -13,20 +13,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
 
-class _Setting(threading.local):
-    """What one thread of the process has to know: whether it is inside already."""
-
-    is_inside = False
-
-
-_here = _Setting()
 _lock = threading.Lock()
-_inside: list[int] = []  # what the threads inside will give back, the earliest first
+_forks: list[int] = []  # in a process that was forked: its number
 
 
 @contextmanager
@@ -34,8 +27,8 @@ def single_thread() -> Iterator[None]:
     """Let PyTorch work on one thread, and give the user's setting back afterwards.
 
     PyTorch keeps the number for each thread of the process, and what a new thread starts with in
-    one place for all. With two fits at once the second thread may therefore start with the one
-    thread that the first has asked for; it is given back what the user had set.
+    one place for all. A helper thread puts that back at once, so that only this thread is held at
+    one.
 
     Examples
     --------
@@ -48,27 +41,63 @@ def single_thread() -> Iterator[None]:
     >>> torch.get_num_threads() == before
     True
     """
-    if _here.is_inside:  # the outermost block gives back
-        yield
-        return
     with _lock:
-        own = torch.get_num_threads()
-        if own == 1 and _inside:
-            own = _inside[0]
-        _inside.append(own)
-        torch.set_num_threads(1)
-    _here.is_inside = True
+        own = torch.get_num_threads()  # asked first: it is this call that lets a thread keep its own
+        if own > 1:
+            torch.set_num_threads(1)
+            helper = threading.Thread(target=torch.set_num_threads, args=(own,))
+            helper.start()
+            helper.join()
     try:
         yield
     finally:
-        _here.is_inside = False
-        with _lock:
-            _inside.remove(own)
+        if own > 1:
             torch.set_num_threads(own)
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Compute on one thread, with gradients, on the CPU unless a device is named, in full precision.
+
+    Whatever the user has switched on around the call (``no_grad``, ``inference_mode``, ``autocast``,
+    a default device) is for the user's own networks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rpumap._threads import plain_torch
+    >>> with torch.inference_mode(), plain_torch():
+    ...     torch.ones(2, requires_grad=True).sum().requires_grad
+    True
+    """
+    with ExitStack() as stack:
+        stack.enter_context(single_thread())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+def _after_fork() -> None:
+    _forks[:] = [os.getpid()]
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    # a lock that another thread held during the fork would never be released in the child
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork
+    )
 
 
 def granted_cores() -> int:
     """Count the cores that this process may use: its affinity, and a container's quota.
+
+    In a forked process it is one: OpenMP waits there for threads that were not copied.
 
     Examples
     --------
@@ -78,12 +107,12 @@ def granted_cores() -> int:
     """
     import joblib
 
-    return joblib.cpu_count()
+    return 1 if _forks else joblib.cpu_count()
 
 
 @contextmanager
 def granted_threads() -> Iterator[None]:
-    """Hold the threads of BLAS and OpenMP at a container's quota, where that is below the cores.
+    """Hold the threads of BLAS and OpenMP at :func:`granted_cores`, where that is below the cores.
 
     Those libraries count cores and know no quotas; threads beyond a quota only wait for each other.
 

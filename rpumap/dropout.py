@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.sparse import csr_array, csr_matrix, issparse, sparray
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array
 from torch import Tensor
 
-from rpumap._counts import LIBRARY_SIZE, as_csr, read_counts
+from rpumap._counts import LIBRARY_SIZE, as_csr, in_memory, read_counts
 from rpumap._validation import check_flag, check_number, is_annotated
-from rpumap.preprocessing import Preprocessor
+from rpumap.preprocessing import Preprocessor, check_preprocessor
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -68,7 +68,7 @@ def drop_counts(
 
     Parameters
     ----------
-    counts : ndarray, scipy sparse matrix or array, or AnnData; shape (n_cells, n_genes)
+    counts : ndarray, DataFrame, scipy sparse matrix or array, or AnnData; (n_cells, n_genes)
         Raw counts; of an AnnData those in ``X`` or the layer. They are not changed.
     ratio : float
         Share of the non-zero entries to be lost, from 0 to 1, the paper's dropout ratio.
@@ -79,7 +79,7 @@ def drop_counts(
 
     Returns
     -------
-    ndarray, scipy sparse matrix or array, or AnnData
+    ndarray, DataFrame, scipy sparse matrix or array, or AnnData
         A copy, of the same type, format and dtype, in which ``round(ratio * n)`` of the ``n``
         non-zero entries, drawn uniformly without replacement, are zero. Sparse results store no
         zeros. A table that was backed by a file is in memory.
@@ -160,7 +160,7 @@ class CountDropper:
     """
 
     def __init__(self, prep: Preprocessor, adata: AnnData, device: torch.device) -> None:
-        _check_preprocessor(prep)
+        check_preprocessor(prep)
         table = read_counts(adata, prep.layer)
         counts, present = table.of(prep.genes_)
         rest = remaining_library(table.library_size, counts.sum(axis=1))
@@ -247,7 +247,7 @@ def dropout_box(
     >>> (lower < upper).any(axis=0).tolist()[:5]
     [True, True, True, False, False]
     """
-    _check_preprocessor(prep)
+    check_preprocessor(prep)
     check_flag("library_size_falls", library_size_falls)
     wanted = prep.genes_ if genes is None else np.atleast_1d(np.asarray(genes)).astype(str)
     unknown = np.setdiff1d(wanted, prep.genes_)
@@ -277,12 +277,6 @@ def _largest_shares(counts: np.ndarray, rest: np.ndarray, lost: np.ndarray) -> n
     return np.divide(counts, left, out=np.zeros_like(counts), where=counts > 0)
 
 
-def _check_preprocessor(prep: Any) -> None:
-    if not isinstance(prep, Preprocessor):
-        raise TypeError(f"prep must be a fitted Preprocessor, got {type(prep).__name__}")
-    check_is_fitted(prep)
-
-
 def _drop_from_table(
     adata: AnnData, ratio: float, rng: np.random.Generator, layer: str | None
 ) -> AnnData:
@@ -297,7 +291,7 @@ def _drop_from_table(
     if before.stored:
         after = read_counts(dropped, layer)
         size = remaining_library(before.library_size, before.totals, after.totals)
-        dtype = adata.obs[LIBRARY_SIZE].infer_objects().dtype
+        dtype = dropped.obs[LIBRARY_SIZE].infer_objects().dtype
         if dtype.kind in "iu" and (size != np.floor(size)).any():
             dtype = np.dtype(np.float64)
         dropped.obs[LIBRARY_SIZE] = pd.Series(size, dropped.obs_names).astype(dtype)
@@ -305,8 +299,11 @@ def _drop_from_table(
 
 
 def _drop_entries(counts: Any, ratio: float, rng: np.random.Generator) -> Any:
-    if np.ma.is_masked(counts):
-        raise ValueError(f"counts hold {np.ma.count_masked(counts)} missing (masked) values")
+    if isinstance(counts, pd.DataFrame):
+        left = _drop_entries(counts.to_numpy(), ratio, rng)
+        return pd.DataFrame(left, index=counts.index, columns=counts.columns)
+    if hasattr(counts, "compute") or np.ma.isMaskedArray(counts):  # of dask, or with a mask
+        counts = in_memory(counts, "counts")
     counts = check_array(counts, accept_sparse=True, input_name="counts")
     kept = as_csr(counts, "counts").copy() if issparse(counts) else np.array(counts, order="C")
     entries = np.asarray(kept.data if issparse(kept) else kept.reshape(-1))  # a view

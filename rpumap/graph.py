@@ -140,6 +140,7 @@ def _nndescent(
     metric: str,
     random_state: int | np.random.RandomState | None,
 ) -> tuple[np.ndarray, np.ndarray]:
+    import numba
     from pynndescent import NNDescent
 
     # n_trees and n_iters as pynndescent recommends and umap-learn sets them
@@ -152,7 +153,7 @@ def _nndescent(
         n_trees=min(64, 5 + round(n_cells**0.5 / 20)),
         n_iters=max(5, round(np.log2(n_cells))),
         max_candidates=60,
-        n_jobs=granted_cores(),
+        n_jobs=min(granted_cores(), numba.config.NUMBA_NUM_THREADS),
     )
     indices, distances = index.neighbor_graph
     n_missing = int((indices < 0).any(axis=1).sum())

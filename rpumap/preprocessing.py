@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from rpumap._counts import (
+    LARGEST_VALUE,
+    LEAST_CELLS,
     LIBRARY_SIZE,
+    SMALLEST_VALUE,
     Counts,
     check_quality,
     read_counts,
@@ -25,10 +28,9 @@ from rpumap._validation import check_flag, check_integer, check_number
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import ArrayLike
 
 MOST_MISSING = 0.5
-# A median of fewer cells says more of these cells than of the table.
-LEAST_CELLS = 10
 # A parabola has 3 coefficients; the LOESS of seurat_v3 gives each of them the nearest 0.3 n genes,
 # the furthest of these with weight 0. Of fewer genes it runs through every point, or crashes.
 LEAST_VARYING = 17
@@ -178,6 +180,7 @@ class Preprocessor(_Transformer):
         self.panel_share_ = _median_share(panel, counts.library_size)
         self.library_size_stored_ = counts.stored
         self.n_features_in_ = n_genes
+        self._fitted_with = self._scaling()
         return self
 
     def transform(self, adata: AnnData) -> np.ndarray:
@@ -242,17 +245,19 @@ class Preprocessor(_Transformer):
         -------
         ndarray of shape (n_cells, n_top_genes), float32
         """
-        check_is_fitted(self)
+        check_preprocessor(self)
         return ((self._logged(values) - self.mean_) / self.std_).astype(np.float32)
+
+    def _scaling(self) -> dict[str, Any]:
+        return {"target_sum": self.target_sum, "log1p": self.log1p}
 
     def _check_parameters(self) -> None:
         check_integer("n_top_genes", self.n_top_genes, least=1)
-        check_number("target_sum", self.target_sum, above=True)
+        check_number("target_sum", self.target_sum, SMALLEST_VALUE, LARGEST_VALUE)
         check_flag("log1p", self.log1p)
 
     def _z_scores(self, adata: AnnData) -> np.ndarray:
-        check_is_fitted(self)
-        self._check_parameters()
+        check_preprocessor(self)
         counts = read_counts(adata, self.layer)
         check_quality(adata, counts)
         panel, present = counts.of(self.genes_)
@@ -288,8 +293,6 @@ class Preprocessor(_Transformer):
 
     def _compare_shares(self, counts: Counts, panel: np.ndarray, present: np.ndarray) -> None:
         """Warn where the chosen genes hold another share of the library than in training."""
-        if len(panel) < LEAST_CELLS:
-            return
         share = _median_share(panel, counts.library_size)
         typical = np.expm1(self.mean_) if self.log1p else self.mean_
         expected = self.panel_share_ * typical[present].sum() / typical.sum()
@@ -304,8 +307,12 @@ class Preprocessor(_Transformer):
         cut_there = not self.library_size_stored_ and (
             n_genes > self.n_features_in_ or counts.stored
         )
-        lowest = 1 / CUT_SHARE if cut_there else USUAL_SHARES[0]
-        highest = CUT_SHARE if cut_here else USUAL_SHARES[1]
+        lowest, highest = USUAL_SHARES
+        if len(panel) >= LEAST_CELLS:
+            lowest = 1 / CUT_SHARE if cut_there else lowest
+            highest = CUT_SHARE if cut_here else highest
+        elif not (cut_here or cut_there):
+            return
         if lowest <= ratio <= highest:
             return
         here, there = (
@@ -321,6 +328,33 @@ class Preprocessor(_Transformer):
             f"factor. Library sizes are {here} here, {there} in the training data. If genes were "
             f"left out of either, store the total counts of its cells in all genes as "
             f"obs['{LIBRARY_SIZE}']. Cells of other types can differ as well"
+        )
+
+
+def check_preprocessor(prep: Any) -> None:
+    """Raise an error if z-scores of something cannot be what it learnt in fit.
+
+    Parameters
+    ----------
+    prep : object
+        What was passed as a Preprocessor.
+
+    Raises
+    ------
+    TypeError
+        If it is no Preprocessor.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    ValueError
+        If ``target_sum`` or ``log1p`` changed since, for which ``mean_`` and ``std_`` do not hold.
+    """
+    if not isinstance(prep, Preprocessor):
+        raise TypeError(f"prep must be a fitted Preprocessor, got {type(prep).__name__}")
+    check_is_fitted(prep)
+    if prep._scaling() != prep._fitted_with:
+        raise ValueError(
+            f"the Preprocessor was fitted with {prep._fitted_with}, but now has "
+            f"{prep._scaling()}: call fit again, since means and spreads depend on these"
         )
 
 
@@ -362,32 +396,41 @@ def library_size(adata: AnnData, layer: str | None = None) -> np.ndarray:
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "upper and lower case": str.casefold,
-    "white space as a prefix or suffix": str.strip,
+    "white space or quotes as a prefix or suffix": lambda name: name.strip(" \t\r\n\xa0\ufeff'\""),
     "a version suffix such as '.7'": lambda name: re.sub(r"\.\d+$", "", name),
+    "a prefix such as 'GRCh38_'": lambda name: re.sub(r"(?i)^(grc[hm]|hg|mm)\d+[_-]+", "", name),
     "dashes and underscores": lambda name: name.replace("_", "-"),
-    "a prefix such as 'GRCh38_'": lambda name: re.sub(r"^(GRC[hm]|hg|mm)\d+_+", "", name),
 }
 
 
 def _name_mismatch(missing: np.ndarray, adata: AnnData) -> str:
-    """Say what would make missing genes match names of the data; they are never matched so."""
-    ways = [(spelling, [spell]) for spelling, spell in SPELLINGS.items()]
-    ways += [("several of these: " + ", ".join(SPELLINGS), list(SPELLINGS.values()))]
-    for spelling, steps in ways:
-        n_same = len(_spelled(missing, steps) & _spelled(adata.var_names, steps))
-        if n_same:
-            return f". {n_same} would match but for {spelling}: rename the genes of one side"
-    other_names = {f"adata.var[{key!r}]": adata.var[key] for key in adata.var}
-    for place, names in other_names.items():
-        n_same = int(np.isin(missing, names.astype(str)).sum())
-        if n_same:
-            return f". {place} holds {n_same} of them: assign it to adata.var_names"
-    if np.isin(missing, adata.obs_names).any():
-        return ". They are names of cells here: pass adata.T"
-    return ""
+    """Say what would make most missing genes match names of the data; they are never matched so."""
+    texts = adata.var.select_dtypes(exclude=["number", "bool"])
+    columns = {f"adata.var[{key!r}]": texts[key].astype(str) for key in texts}
+    others = {
+        place: (names, f"assign {place} to adata.var_names") for place, names in columns.items()
+    }
+    others["adata.obs_names"] = (adata.obs_names, "cells and genes are exchanged: pass adata.T")
+    if adata.raw is not None:
+        others["adata.raw"] = (adata.raw.var_names, "pass adata.raw.to_adata()")
+    ways = []
+    for place, (names, to_do) in others.items():
+        n_same = len(_spelled(missing) & _spelled(names))
+        ways.append((n_same, f". {place} holds {n_same} of them: {to_do}"))
+    spellings = {spelling: [spell] for spelling, spell in SPELLINGS.items()}
+    spellings["several of these: " + ", ".join(SPELLINGS)] = list(SPELLINGS.values())
+    for place, names in {"": adata.var_names, **columns}.items():
+        for spelling, steps in spellings.items():
+            n_same = len(_spelled(missing, steps) & _spelled(names, steps))
+            where = f" {place}" if place else ""
+            ways.append(
+                (n_same, f". {n_same} would match{where} but for {spelling}: rename the genes")
+            )
+    n_same, advice = max(ways, key=lambda way: way[0])  # the first of equal ones
+    return advice if n_same else ""
 
 
-def _spelled(names: np.ndarray | pd.Index, steps: list[Callable[[str], str]]) -> set[str]:
+def _spelled(names: ArrayLike, steps: Sequence[Callable[[str], str]] = ()) -> set[str]:
     spelled = {str(name) for name in names}
     for step in steps:
         spelled = {step(name) for name in spelled}
