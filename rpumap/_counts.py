@@ -237,11 +237,11 @@ def check_quality(adata: AnnData, counts: Counts) -> None:
     """
     if not counts.values.nnz:
         raise ValueError(f"all counts are zero in {counts.where}{_elsewhere(adata, counts.where)}")
-    doubt = _doubt(counts.values)
+    doubt = _doubt(counts.values, counts.where)
     if doubt:
         warn(
-            f"counts {doubt} in {counts.where}: raw counts are expected, not normalised or binary "
-            f"ones{_elsewhere(adata, counts.where)}"
+            f"counts {doubt}: raw counts are expected, not normalised or binary ones"
+            f"{_elsewhere(adata, counts.where)}"
         )
     size, totals = counts.library_size, counts.totals
     if counts.stored and len(size) >= LEAST_CELLS and not np.ptp(size) and np.ptp(totals):
@@ -399,17 +399,17 @@ def _check_values(adata: AnnData, values: csr_matrix, where: str) -> None:
             )
 
 
-def _doubt(values: csr_matrix) -> str:
+def _doubt(values: csr_matrix, where: str) -> str:
     """Say why counts may not be raw ones, "" if nothing tells against it."""
     if not _is_whole(values):
-        return "are not whole numbers" + _normalised(values)
+        return f"are not whole numbers in {where}{_normalised(values)}"
     if values.nnz >= LEAST_ONES and (values.data == 1).all():
-        return "are 0 or 1 only"
+        return f"are 0 or 1 only in {where}"
     sums = _row_sums(values)
     sums = sums[sums > 0]
     # the same sum in all cells can be the work of scanpy.pp.downsample_counts
     if len(sums) >= LEAST_CELLS and 0 < np.ptp(sums) < 1e-2 * sums.max():
-        return f"look normalised and rounded (every cell sums to about {np.median(sums):.4g})"
+        return f"look rounded in {where} (every cell sums to about {np.median(sums):.4g})"
     return ""
 
 

@@ -1,11 +1,12 @@
 """How many threads a computation uses: one in PyTorch, what the machine grants in other libraries.
 
-PyTorch's threads wait for each other by spinning, in every one of the thousand small operations of
-a training. On a machine whose cores are busy with other programs, a fit with two threads was
-measured to take up to 36 times its quiet time, with one thread twice; on an idle machine two
-threads save a sixth (``python tests/benchmarks/bench_busy.py``). Sums of floating-point numbers
-also depend on how many threads share them. So networks are trained, evaluated and bounded on one
-thread, and the result has the same bits whatever number of threads the user has set.
+PyTorch's threads wait for each other by spinning, in every one of the many small operations of a
+training. Measured on two cores, in multiples of the quiet time of the same fit: with two threads
+3.8 beside a program that keeps one core busy and 11 beside two such programs; with one thread 1.0
+and 1.7. On an idle machine two threads save a fifth of the time (``python
+tests/benchmarks/bench_busy.py --cells pancreas --pytorch``). Sums of floating-point numbers also
+depend on how many threads share them. So networks are trained, evaluated and bounded on one thread,
+and the result has the same bits whatever number of threads the user has set.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-
 
 _lock = threading.Lock()
 _forks: list[int] = []  # in a process that was forked: its number
@@ -42,7 +42,8 @@ def single_thread() -> Iterator[None]:
     True
     """
     with _lock:
-        own = torch.get_num_threads()  # asked first: it is this call that lets a thread keep its own
+        # asked before anything is set: from then on this thread has a number of its own
+        own = torch.get_num_threads()
         if own > 1:
             torch.set_num_threads(1)
             helper = threading.Thread(target=torch.set_num_threads, args=(own,))
@@ -57,10 +58,10 @@ def single_thread() -> Iterator[None]:
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Compute on one thread, with gradients, on the CPU unless a device is named, in full precision.
+    """Compute on one thread, with gradients, in full precision, and on the CPU by default.
 
-    Whatever the user has switched on around the call (``no_grad``, ``inference_mode``, ``autocast``,
-    a default device) is for the user's own networks.
+    What the user has switched on around the call (``no_grad``, ``inference_mode``, ``autocast``, a
+    default device) is for the user's own networks.
 
     Examples
     --------

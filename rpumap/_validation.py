@@ -6,12 +6,15 @@ Every check names the argument, says what was found, and says what is needed.
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
+from sklearn import config_context
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ def check_number(
     0.2
     """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-    in_range = is_number and least <= value <= most and np.isfinite(value)
+    in_range = is_number and least <= value <= most and abs(value) <= sys.float_info.max
     if not in_range:
         limits = (
             f"a finite number of at least {least:g}"
@@ -69,6 +72,24 @@ def check_integer(name: str, value: Any, least: int, most: int | None = None) ->
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be an integer {limits}, got {value!r}")
     return int(value)
+
+
+def check_seed(random_state: Any) -> np.random.RandomState:
+    """Return a source of randomness from an integer, a RandomState or None; else ValueError.
+
+    Examples
+    --------
+    >>> from rpumap._validation import check_seed
+    >>> int(check_seed(0).randint(100))
+    44
+    """
+    try:
+        return check_random_state(random_state)
+    except ValueError:
+        raise ValueError(
+            "random_state must be a seed (an integer from 0 to 2**32 - 1), None or a "
+            f"numpy.random.RandomState, got {random_state!r}"
+        ) from None
 
 
 def check_choice(name: str, value: Any, known: Collection[str]) -> str:
@@ -152,7 +173,55 @@ def check_labels(labels: ArrayLike, n_cells: int) -> tuple[np.ndarray, np.ndarra
 
 def is_annotated(X: Any) -> bool:
     """Tell whether something is an AnnData, or one of its parts with names of cells and genes."""
-    return hasattr(X, "var_names") and hasattr(X, "X")
+    return hasattr(X, "var_names") and hasattr(type(X), "X")  # reading X may open a file
+
+
+def check_coordinates(name: str, Z: Any, n_columns: int | None = None) -> np.ndarray:
+    """Return coordinates, or z-scores, that a caller passes in as an array, checked.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the message.
+    Z : array-like, tensor or sparse matrix of shape (n_cells, n_columns)
+        Any number of cells, none included.
+    n_columns : int, optional
+        How many columns there must be; by default any number.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, n_columns)
+        Of the numeric type of `Z`.
+
+    Raises
+    ------
+    TypeError
+        If `Z` is an AnnData, or holds no real numbers.
+    ValueError
+        If the shape is another one, or a value is missing or infinite.
+
+    Examples
+    --------
+    >>> from rpumap._validation import check_coordinates
+    >>> check_coordinates("Z", [[0.0, 1.0]], n_columns=2)
+    array([[0., 1.]])
+    """
+    if is_annotated(Z):
+        raise TypeError(
+            f"{name} must be an array, not {type(Z).__name__}: pass what a model returned, or an "
+            "entry of adata.obsm, such as adata.obsm['X_umap']"
+        )
+    if hasattr(Z, "detach"):
+        Z = Z.detach().cpu()
+    array = Z.toarray() if issparse(Z) else np.asarray(Z)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got {type(Z).__name__} of {array.dtype}")
+    if array.ndim != 2 or n_columns not in (None, array.shape[1]):
+        wanted = "" if n_columns is None else f" with {n_columns} columns"
+        raise ValueError(f"{name} must be a table{wanted}, got the shape {array.shape}")
+    if np.ma.is_masked(Z) or not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are missing or infinite")
+    return array
 
 
 def check_cells(model: BaseEstimator, X: Any, *, reset: bool = False, least: int = 1) -> np.ndarray:
@@ -191,14 +260,15 @@ def check_cells(model: BaseEstimator, X: Any, *, reset: bool = False, least: int
         X = _from_tensor(X)
     if np.ma.is_masked(X):
         raise ValueError(f"X holds {np.ma.count_masked(X)} missing (masked) values")
-    X = validate_data(
-        model,
-        X,
-        dtype=np.float32,
-        accept_sparse="csr",
-        reset=reset,
-        ensure_min_samples=least,
-    )
+    with config_context(assume_finite=False):  # NaN would be blamed on the training, or unseen
+        X = validate_data(
+            model,
+            X,
+            dtype=np.float32,
+            accept_sparse="csr",
+            reset=reset,
+            ensure_min_samples=least,
+        )
     return dense(X)
 
 

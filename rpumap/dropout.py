@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 
 from rpumap._counts import LIBRARY_SIZE, as_csr, in_memory, read_counts
-from rpumap._validation import check_flag, check_number, is_annotated
+from rpumap._validation import check_flag, check_number
 from rpumap.preprocessing import Preprocessor, check_preprocessor
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def drop_counts(
     """
     check_number("ratio", ratio, most=1.0)
     rng = np.random.default_rng(random_state)
-    if is_annotated(counts):
+    if hasattr(counts, "var_names"):  # not .X, which may have to be read from a file
         return _drop_from_table(counts, ratio, rng, layer)
     if layer is not None:
         raise TypeError(f"layer={layer!r} needs an AnnData, got {type(counts).__name__}")

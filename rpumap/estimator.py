@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from rpumap._threads import single_thread
+from rpumap._threads import plain_torch
 from rpumap._validation import (
     check_cells,
     check_choice,
     check_flag,
     check_integer,
     check_number,
+    check_seed,
     choose_device,
 )
 from rpumap.graph import check_neighbors, fuzzy_graph, nearest_neighbors
 from rpumap.losses import fit_ab
 from rpumap.networks import mlp
-from rpumap.training import Callback, Weighting, train
+from rpumap.training import WEIGHTINGS, Callback, Weighting, train
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -171,11 +171,11 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         X = check_cells(self, X, reset=True, least=2)
         self._check_parameters()
         device = choose_device(self.device)
-        random_state = check_random_state(self.random_state)
+        random_state = check_seed(self.random_state)
         seed = int(random_state.randint(2**31 - 1))
 
         graph = fuzzy_graph(*self._find_neighbors(X, random_state))
-        with single_thread():
+        with plain_torch():
             encoder = mlp(
                 X.shape[1],
                 self.hidden_sizes,
@@ -192,8 +192,9 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 generator=torch.Generator(device).manual_seed(seed),
                 callbacks=self.callbacks,
             )
-        self.graph_, self.history_, self.encoder_ = graph, history, encoder.cpu()
-        self.embedding_ = embed(self.encoder_, X)
+        embedding = embed_cells(encoder.cpu(), X)
+        self.graph_, self.history_ = graph, history
+        self.encoder_, self.embedding_ = encoder, embedding
         return self
 
     def fit_transform(self, X: ArrayLike, y: Any = None) -> np.ndarray:
@@ -256,13 +257,19 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         for name in ("learning_rate", "repulsion_strength", "min_dist"):
             check_number(name, getattr(self, name))
         check_number("spread", self.spread, above=True)
-        check_choice("weighting", self.weighting, ("graph", "probability"))
+        check_choice("weighting", self.weighting, WEIGHTINGS)
+        self._check_callbacks()
         check_flag("verbose", self.verbose)
-        if not isinstance(self.callbacks, Iterable):
+        fit_ab(float(self.spread), float(self.min_dist))
+
+    def _check_callbacks(self) -> None:
+        listed = isinstance(self.callbacks, list | tuple)
+        if not isinstance(self.callbacks, Iterable) or (
+            listed and not all(map(callable, self.callbacks))
+        ):
             raise ValueError(
                 f"callbacks must be a sequence of functions, such as [show], got {self.callbacks!r}"
             )
-        fit_ab(float(self.spread), float(self.min_dist))
 
     def __getstate__(self) -> dict[str, Any]:  # noqa: D105 - said under `callbacks`
         # A callback may be a lambda or hold an open file; a model that is saved needs none.
@@ -287,7 +294,6 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
 
-@torch.no_grad()
 def embed(encoder: nn.Sequential, X: np.ndarray) -> np.ndarray:
     """Return the coordinates of cells, computed in double precision on one thread.
 
@@ -310,13 +316,33 @@ def embed(encoder: nn.Sequential, X: np.ndarray) -> np.ndarray:
     >>> embed(mlp(4, (8,), 2), np.ones((5, 4), dtype="float32")).shape
     (5, 2)
     """
-    with single_thread():
+    with plain_torch(), torch.no_grad():
         encoder = copy.deepcopy(encoder).double()
         parts = [
             encoder(torch.as_tensor(X[start : start + TRANSFORM_BATCH]).double()).float()
             for start in range(0, len(X), TRANSFORM_BATCH)
         ]
     return torch.cat(parts).numpy()
+
+
+def embed_cells(encoder: nn.Sequential, X: np.ndarray) -> np.ndarray:
+    """Return the coordinates of the training cells; FloatingPointError if they overflow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.estimator import embed_cells
+    >>> from rpumap.networks import mlp
+    >>> embed_cells(mlp(4, (8,), 2), np.ones((5, 4), dtype="float32")).shape
+    (5, 2)
+    """
+    embedding = embed(encoder, X)
+    if not np.isfinite(embedding).all():
+        raise FloatingPointError(
+            "the coordinates are not finite: the training diverged. Lower learning_rate or scale "
+            "the data"
+        )
+    return embedding
 
 
 def check_model(model: ParametricUMAP) -> None:

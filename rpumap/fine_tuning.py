@@ -28,25 +28,25 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
-from rpumap._threads import single_thread
+from rpumap._threads import plain_torch
 from rpumap._validation import (
     check_cells,
     check_choice,
     check_integer,
     check_number,
+    check_seed,
     choose_device,
     dense,
 )
 from rpumap.dropout import CountDropper
-from rpumap.estimator import ParametricUMAP, check_model, embed, loss_options
+from rpumap.estimator import ParametricUMAP, check_model, embed, embed_cells, loss_options
 from rpumap.losses import PENALTIES, bound_loss, reconstruction_loss
 from rpumap.preprocessing import Preprocessor
 from rpumap.training import LossTerm, TrainingStep, train
-from rpumap.verification.bounds import crown, crown_ibp
+from rpumap.verification.bounds import crown, crown_ibp, linear_layers
 from rpumap.verification.regions import DUAL_ORDER, Ball
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def fine_tune(
     True
     """
     check_model(model)
-    with single_thread():
+    with plain_torch():
         return _fine_tune(model, X, {name: term}, reconstruction, n_steps, learning_rate, generator)
 
 
@@ -144,10 +144,11 @@ def _fine_tune(
     check_number("reconstruction", reconstruction)
     check_number("learning_rate", learning_rate, above=True)
     check_integer("n_steps", n_steps, least=1)
+    encoder = _trainable(model)
     X = _check_same_cells(model, X)
     device = choose_device(model.device)
     reference = _reference(model, device)
-    encoder, variance = copy.deepcopy(model.encoder_).to(device), reference.var(dim=0).sum()
+    encoder, variance = encoder.to(device), reference.var(dim=0).sum()
 
     def keep(step: TrainingStep) -> Tensor:
         wanted = reference if step.rows is None else reference[step.rows]
@@ -166,8 +167,22 @@ def _fine_tune(
     tuned = copy.copy(model)
     tuned.callbacks = model.callbacks
     tuned.history_, tuned.encoder_ = history, encoder.cpu()
-    tuned.embedding_ = embed(tuned.encoder_, X)
+    tuned.embedding_ = embed_cells(tuned.encoder_, X)
     return tuned
+
+
+def _trainable(model: ParametricUMAP) -> nn.Sequential:
+    """Copy the network of a model, which must be of the kind that ``fit`` makes."""
+    check_is_fitted(model, ["encoder_", "embedding_", "graph_"])
+    layers = linear_layers(model.encoder_)
+    n_genes, n_components = layers[0][0].shape[1], len(layers[-1][0])
+    shape = model.n_features_in_, np.shape(model.embedding_)[1]
+    if (n_genes, n_components) != shape or layers[0][0].dtype != torch.float32:
+        raise TypeError(
+            f"model.encoder_ was changed: it must map {shape[0]} genes to {shape[1]} coordinates "
+            f"in torch.float32, but maps {n_genes} to {n_components} in {layers[0][0].dtype}"
+        )
+    return copy.deepcopy(model.encoder_).requires_grad_()
 
 
 def generator_for(
@@ -182,10 +197,11 @@ def generator_for(
     >>> generator_for(ParametricUMAP(random_state=0), 3).device
     device(type='cpu')
     """
-    seed = check_random_state(model.random_state if random_state is None else random_state)
+    seed = check_seed(model.random_state if random_state is None else random_state)
     return torch.Generator(choose_device(model.device)).manual_seed(int(seed.randint(2**31 - 1)))
 
 
+@plain_torch()
 def robustify(
     model: ParametricUMAP,
     X: ArrayLike,
@@ -292,6 +308,7 @@ def robustify(
     )
 
 
+@plain_torch()
 def resist_dropout(
     model: ParametricUMAP,
     prep: Preprocessor,
@@ -383,8 +400,12 @@ def resist_dropout(
 
     def dropped_copies(step: TrainingStep) -> Tensor:
         cells = torch.randint(len(step.x), (DROPPED_CELLS,), generator=draw, device=draw.device)
-        ratio = max_ratio * torch.rand(DROPPED_CELLS, 1, generator=draw, device=draw.device)
-        chance = torch.rand(DROPPED_CELLS, step.x.shape[1], generator=draw, device=draw.device)
+        ratio = max_ratio * torch.rand(
+            DROPPED_CELLS, 1, generator=draw, device=draw.device, dtype=torch.float32
+        )
+        chance = torch.rand(
+            DROPPED_CELLS, step.x.shape[1], generator=draw, device=draw.device, dtype=torch.float32
+        )
         z = step.encoder(drop(cells, chance >= ratio, ratio))
         return reconstruction_loss(z, reference[cells], variance, weight)
 
@@ -402,7 +423,7 @@ def resist_dropout(
 
 def _reference(model: ParametricUMAP, device: torch.device) -> Tensor:
     """Return the coordinates of a model's cells as a tensor; a memory map is copied."""
-    return torch.as_tensor(dense(model.embedding_), device=device)
+    return torch.as_tensor(dense(np.asarray(model.embedding_)), device=device)
 
 
 def _check_same_cells(model: ParametricUMAP, X: ArrayLike) -> np.ndarray:
@@ -414,9 +435,10 @@ def _check_same_cells(model: ParametricUMAP, X: ArrayLike) -> np.ndarray:
             f"X must be the cells that the model was fitted on, in the same order: got {len(X)} "
             f"cells instead of {n_wanted}"
         )
-    moved = np.abs(embed(model.encoder_, X) - model.embedding_).max(axis=1)
-    scale = float(model.embedding_.std())
-    others = np.flatnonzero(moved > SAME_CELLS * (scale if scale > 0 else 1.0))
+    known = np.asarray(model.embedding_)
+    moved = np.abs(embed(model.encoder_, X) - known).max(axis=1)
+    scale = float(known.std())
+    others = np.flatnonzero(~(moved <= SAME_CELLS * (scale if scale > 0 else 1.0)))
     if len(others):
         raise ValueError(
             "X must be the cells that the model was fitted on, in the same order: "

@@ -126,11 +126,12 @@ def _exact(X: np.ndarray, n_neighbors: int, metric: str) -> tuple[np.ndarray, np
 
     try:
         search = NearestNeighbors(n_neighbors=n_neighbors, metric=metric, algorithm="brute").fit(X)
-    except ValueError as error:
+        distances, indices = search.kneighbors(X)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"metric={metric!r} is unknown to scikit-learn, which does the exact search: {error}"
+            f"metric={metric!r} is unknown to scikit-learn, which does the exact search, or does "
+            f"not suit these cells: {error}"
         ) from None
-    distances, indices = search.kneighbors(X)
     return indices, distances
 
 
@@ -145,16 +146,22 @@ def _nndescent(
 
     # n_trees and n_iters as pynndescent recommends and umap-learn sets them
     n_cells = len(X)
-    index = NNDescent(
-        X,
-        n_neighbors=n_neighbors,
-        metric=metric,
-        random_state=random_state,
-        n_trees=min(64, 5 + round(n_cells**0.5 / 20)),
-        n_iters=max(5, round(np.log2(n_cells))),
-        max_candidates=60,
-        n_jobs=min(granted_cores(), numba.config.NUMBA_NUM_THREADS),
-    )
+    try:
+        index = NNDescent(
+            X,
+            n_neighbors=n_neighbors,
+            metric=metric,
+            random_state=random_state,
+            n_trees=min(64, 5 + round(n_cells**0.5 / 20)),
+            n_iters=max(5, round(np.log2(n_cells))),
+            max_candidates=60,
+            n_jobs=min(granted_cores(), numba.get_num_threads()),
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"metric={metric!r} is unknown to pynndescent, which does the approximate search, or "
+            f"does not suit these cells: {error}"
+        ) from None
     indices, distances = index.neighbor_graph
     n_missing = int((indices < 0).any(axis=1).sum())
     if n_missing:
@@ -237,9 +244,10 @@ def _pair(neighbors: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndar
     try:
         indices, distances = neighbors
         indices, distances = np.asarray(indices), np.asarray(distances, dtype=np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError) as error:  # PyTorch raises the last
         raise ValueError(
-            "precomputed neighbors must be a pair of arrays (indices, distances)"
+            "precomputed neighbors must be a pair of arrays (indices, distances), each with one "
+            f"row a cell, got {type(neighbors).__name__} ({error})"
         ) from None
     if not np.issubdtype(indices.dtype, np.integer):
         raise ValueError(

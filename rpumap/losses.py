@@ -2,7 +2,7 @@ r"""Loss functions: the UMAP loss, the loss of certified bounds, and the reconst
 
 The UMAP loss pulls neighbours together and pushes non-neighbours apart.
 
-Everything here rests on one identity. With
+The UMAP loss follows from one identity. With
 
 .. math:: t = \log a + b \log(d^2 + \epsilon)
 
@@ -73,7 +73,11 @@ def fit_ab(spread: float = 1.0, min_dist: float = 0.1) -> tuple[float, float]:
     d = np.linspace(0, 3, 300)
     wanted = np.where(d < touching, 1.0, np.exp(touching - d))
     (a, b), _ = curve_fit(lambda d, a, b: 1 / (1 + a * d ** (2 * b)), d, wanted)
-    return float(a / spread ** (2 * b)), float(b)
+    with np.errstate(over="ignore", divide="ignore"):
+        scaled = float(np.float64(a) / np.float64(spread) ** (2 * b))
+    if not 0 < scaled < math.inf:
+        raise ValueError(f"spread={spread} is too small or too large for floating-point numbers")
+    return scaled, float(b)
 
 
 def log_odds(squared_distance: Tensor, a: float, b: float) -> Tensor:

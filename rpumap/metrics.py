@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rpumap._validation import check_integer, check_labels
+from rpumap._validation import check_coordinates, check_integer, check_labels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -32,7 +32,8 @@ def trustworthiness(X: ArrayLike, Z: ArrayLike, k: int = 15) -> float:
     Raises
     ------
     ValueError
-        If `k` is not an integer of at least 1 and below half the number of cells.
+        If `X` and `Z` are not of the same cells, hold values that are not finite, or `k` is not an
+        integer of at least 1 and below half the number of cells.
 
     Notes
     -----
@@ -48,7 +49,10 @@ def trustworthiness(X: ArrayLike, Z: ArrayLike, k: int = 15) -> float:
     """
     from sklearn.manifold import trustworthiness as score
 
-    k = check_integer("k", k, least=1, most=(np.shape(X)[0] - 1) // 2)
+    X, Z = check_coordinates("X", X), check_coordinates("Z", Z)
+    if len(X) != len(Z):
+        raise ValueError(f"X has {len(X)} cells and Z {len(Z)}: both must be of the same cells")
+    k = check_integer("k", k, least=1, most=(len(X) - 1) // 2)
     return float(score(X, Z, n_neighbors=k))
 
 
@@ -91,7 +95,7 @@ def knn_accuracy(Z: ArrayLike, labels: ArrayLike, k: int = 15) -> float:
     """
     from sklearn.neighbors import NearestNeighbors
 
-    Z = np.asarray(Z)
+    Z = check_coordinates("Z", Z)
     names, codes = check_labels(labels, len(Z))
     k = check_integer("k", k, least=1, most=len(Z) - 1)
     neighbors = NearestNeighbors(n_neighbors=k).fit(Z)

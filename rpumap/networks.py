@@ -54,7 +54,8 @@ def mlp(
     >>> network(torch.zeros(5, 300)).shape
     torch.Size([5, 2])
     """
-    if isinstance(hidden_sizes, str) or not isinstance(hidden_sizes, Iterable):
+    is_scalar = getattr(hidden_sizes, "ndim", 1) == 0  # of an array or tensor
+    if isinstance(hidden_sizes, str) or not isinstance(hidden_sizes, Iterable) or is_scalar:
         raise ValueError(
             f"hidden_sizes must be a sequence of integers, such as (128, 128), got {hidden_sizes!r}"
         )
@@ -65,7 +66,7 @@ def mlp(
     for depth, (n_in, n_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
         is_output = depth == len(sizes) - 2
         # skip_init leaves the weights unset, so that the global random state is not touched
-        linear = nn.utils.skip_init(nn.Linear, n_in, n_out)
+        linear = nn.utils.skip_init(nn.Linear, n_in, n_out, device="cpu", dtype=torch.float32)
         gain = 1.0 if is_output else 2.0
         nn.init.normal_(linear.weight, std=math.sqrt(gain / n_in), generator=generator)
         nn.init.zeros_(linear.bias)

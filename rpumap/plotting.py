@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rpumap._validation import check_choice, check_labels
+from rpumap._validation import check_choice, check_coordinates, check_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,15 +93,15 @@ def embedding(
     """
     import matplotlib.pyplot as plt
 
-    Z = np.asarray(Z)
-    if Z.ndim != 2 or Z.shape[1] != 2:
-        raise ValueError(f"an embedding of shape (n_cells, 2) is needed, got {Z.shape}")
+    Z = check_coordinates("Z", Z, n_columns=2)
     check_choice("names", names, ("legend", "on data", "none"))
     if labels is not None:
         found, codes = check_labels(labels, len(Z))
         own = list(categories) if categories is not None else _categories(labels)
         known = list(found) if own is None else own
-        unknown = sorted(set(found) - set(known))
+        if found.dtype.kind == "U":  # of text and numbers side by side check_labels makes text
+            known = [str(name) for name in known]
+        unknown = [str(name) for name in found if name not in known]
         if unknown:
             raise ValueError(f"labels that are not among the categories: {unknown}")
     ax = plt.subplots(figsize=(5, 4.4))[1] if ax is None else ax
@@ -223,14 +223,10 @@ def boxes(
     import matplotlib.pyplot as plt
     from matplotlib.collections import PolyCollection
 
-    lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
-    if lower.ndim != 2 or lower.shape[1] != 2 or lower.shape != upper.shape:
-        raise ValueError(
-            "lower and upper must both have the shape (n_boxes, 2), "
-            f"got {lower.shape} and {upper.shape}"
-        )
-    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
-        raise ValueError("lower and upper must be finite")
+    lower = check_coordinates("lower", lower, n_columns=2).astype(float)
+    upper = check_coordinates("upper", upper, n_columns=2).astype(float)
+    if len(lower) != len(upper):
+        raise ValueError(f"lower holds {len(lower)} boxes and upper {len(upper)}")
     if (lower > upper).any():
         first = int((lower > upper).any(axis=1).argmax())
         raise ValueError(f"lower lies above upper in box {first}: {lower[first]}, {upper[first]}")
@@ -264,6 +260,11 @@ def loss_curve(history: dict[str, np.ndarray], *, ax: Axes | None = None) -> Axe
     -------
     matplotlib Axes
 
+    Raises
+    ------
+    TypeError
+        If `history` is not the ``history_`` of a model.
+
     Examples
     --------
     >>> import numpy as np
@@ -274,8 +275,14 @@ def loss_curve(history: dict[str, np.ndarray], *, ax: Axes | None = None) -> Axe
     """
     import matplotlib.pyplot as plt
 
+    styles = {"loss": "-", "attraction": "--", "repulsion": ":"}
+    if not hasattr(history, "keys") or not styles.keys() <= set(history.keys()):
+        raise TypeError(
+            f"the history_ of a fitted model is needed, with {', '.join(styles)}, not "
+            f"{type(history).__name__}"
+        )
     ax = plt.subplots(figsize=(5, 3))[1] if ax is None else ax
-    for name, style in (("loss", "-"), ("attraction", "--"), ("repulsion", ":")):
+    for name, style in styles.items():
         ax.plot(history[name], style, label=name, linewidth=1.4)
     ax.set(xlabel="step", ylabel="loss per edge")
     ax.legend()

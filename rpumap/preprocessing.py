@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,19 +24,18 @@ from rpumap._counts import (
     some,
     warn,
 )
-from rpumap._validation import check_flag, check_integer, check_number
+from rpumap._validation import check_flag, check_integer, check_number, dense
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import ArrayLike
 
 MOST_MISSING = 0.5
 # A parabola has 3 coefficients; the LOESS of seurat_v3 gives each of them the nearest 0.3 n genes,
 # the furthest of these with weight 0. Of fewer genes it runs through every point, or crashes.
 LEAST_VARYING = 17
-# Share of the library in the chosen genes, relative to that in the training cells.
-USUAL_SHARES = (0.5, 2.0)
-CUT_SHARE = 1.25
+# By what factor the share of the library in the chosen genes may differ from that in the training
+# cells; and where row sums of fewer genes than on the other side explain the difference.
+USUAL_FACTOR, CUT_FACTOR = 2.0, 1.25
 # Spread of a constant, relative to it, that rounding may leave (in single precision).
 ROUNDING = 1e-6
 
@@ -157,7 +156,8 @@ class Preprocessor(_Transformer):
         Warns
         -----
         UserWarning
-            If the counts are not whole numbers, or a cell has none.
+            If the counts or stored library sizes do not look like counts of molecules: fractions,
+            0 and 1 only, nearly the same total in all cells; or if a cell has no counts.
         """
         self._check_parameters()
         counts = read_counts(adata, self.layer)
@@ -200,13 +200,15 @@ class Preprocessor(_Transformer):
         Raises
         ------
         ValueError
-            If more than half of the genes are missing, or the counts are bad as in `fit`.
+            If more than half of the genes are missing, the counts are bad as in `fit`, or
+            ``target_sum`` or ``log1p`` changed since.
 
         Warns
         -----
         UserWarning
             If some genes are missing, or the share of the library in the chosen genes is far from
-            ``panel_share_``, which tells of library sizes that are not those of all genes.
+            ``panel_share_``, which tells of library sizes that are not those of all genes; and as
+            `fit`.
         """
         z = super().transform(adata)
         if isinstance(z, pd.DataFrame):
@@ -244,8 +246,20 @@ class Preprocessor(_Transformer):
         Returns
         -------
         ndarray of shape (n_cells, n_top_genes), float32
+
+        Raises
+        ------
+        ValueError
+            If the number of columns is another one, or ``target_sum`` or ``log1p`` changed since
+            `fit`.
         """
         check_preprocessor(self)
+        values = dense(values)
+        if values.ndim != 2 or values.shape[1] != len(self.genes_):
+            raise ValueError(
+                f"values must have a column for each of {len(self.genes_)} genes, got the shape "
+                f"{values.shape}"
+            )
         return ((self._logged(values) - self.mean_) / self.std_).astype(np.float32)
 
     def _scaling(self) -> dict[str, Any]:
@@ -307,13 +321,10 @@ class Preprocessor(_Transformer):
         cut_there = not self.library_size_stored_ and (
             n_genes > self.n_features_in_ or counts.stored
         )
-        lowest, highest = USUAL_SHARES
-        if len(panel) >= LEAST_CELLS:
-            lowest = 1 / CUT_SHARE if cut_there else lowest
-            highest = CUT_SHARE if cut_here else highest
-        elif not (cut_here or cut_there):
-            return
-        if lowest <= ratio <= highest:
+        cut, usual = CUT_FACTOR, USUAL_FACTOR
+        if len(panel) < LEAST_CELLS:  # which may all be of a rare type
+            cut, usual = USUAL_FACTOR, np.inf
+        if 1 / (cut if cut_there else usual) <= ratio <= (cut if cut_here else usual):
             return
         here, there = (
             f"obs['{LIBRARY_SIZE}']" if stored else f"row sums of {n} genes"
@@ -413,24 +424,29 @@ def _name_mismatch(missing: np.ndarray, adata: AnnData) -> str:
     others["adata.obs_names"] = (adata.obs_names, "cells and genes are exchanged: pass adata.T")
     if adata.raw is not None:
         others["adata.raw"] = (adata.raw.var_names, "pass adata.raw.to_adata()")
-    ways = []
-    for place, (names, to_do) in others.items():
-        n_same = len(_spelled(missing) & _spelled(names))
-        ways.append((n_same, f". {place} holds {n_same} of them: {to_do}"))
     spellings = {spelling: [spell] for spelling, spell in SPELLINGS.items()}
     spellings["several of these: " + ", ".join(SPELLINGS)] = list(SPELLINGS.values())
-    for place, names in {"": adata.var_names, **columns}.items():
+
+    def by_spelling(names: Iterable, place: str = "") -> list[tuple[int, str]]:
+        found = []
         for spelling, steps in spellings.items():
             n_same = len(_spelled(missing, steps) & _spelled(names, steps))
-            where = f" {place}" if place else ""
-            ways.append(
-                (n_same, f". {n_same} would match{where} but for {spelling}: rename the genes")
-            )
-    n_same, advice = max(ways, key=lambda way: way[0])  # the first of equal ones
-    return advice if n_same else ""
+            found.append((n_same, f"{n_same} would match{place} but for {spelling}: rename them"))
+        return found
+
+    elsewhere = []
+    for place, (names, to_do) in others.items():
+        n_same = len(_spelled(missing) & _spelled(names))
+        elsewhere.append((n_same, f"{place} holds {n_same} of them: {to_do}"))
+    for place, names in columns.items():
+        elsewhere += by_spelling(names, f" {place}")
+    # max takes the first of equal ones
+    best = [max(ways, key=lambda way: way[0]) for ways in (by_spelling(adata.var_names), elsewhere)]
+    most = max(n_same for n_same, _ in best)
+    return ". " + "; ".join(advice for n_same, advice in best if n_same == most) if most else ""
 
 
-def _spelled(names: ArrayLike, steps: Sequence[Callable[[str], str]] = ()) -> set[str]:
+def _spelled(names: Iterable, steps: Sequence[Callable[[str], str]] = ()) -> set[str]:
     spelled = {str(name) for name in names}
     for step in steps:
         spelled = {step(name) for name in spelled}

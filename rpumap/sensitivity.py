@@ -163,6 +163,8 @@ def perturb(
             f"perturb takes an array of z-scores, not {type(X).__name__}: pass it to "
             "Preprocessor.fit_transform (or .transform) first"
         )
+    if np.ma.is_masked(X):
+        raise ValueError(f"X holds {np.ma.count_masked(X)} missing (masked) values")
     cells = check_array(X, accept_sparse=True, dtype=[np.float64, np.float32], input_name="X")
     noisy = cells.toarray() if issparse(cells) else np.array(cells)
     columns = _check_genes(genes, noisy.shape[1])
@@ -225,7 +227,7 @@ def _jacobians(model: ParametricUMAP, X: ArrayLike) -> Iterator[np.ndarray]:
     bytes_per_cell = 2 * 8 * model.embedding_.shape[1] * widest
     n_rows = max(1, int(BATCH_MEGABYTES * 1e6 / bytes_per_cell))
     for start in range(0, len(X), n_rows):
-        rows = torch.as_tensor(X[start : start + n_rows]).double()
+        rows = torch.from_numpy(X[start : start + n_rows]).double()
         yield network_jacobian(encoder, rows).numpy()
 
 

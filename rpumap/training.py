@@ -11,10 +11,12 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from rpumap._threads import single_thread
+from rpumap._threads import plain_torch
+from rpumap._validation import check_choice, check_integer
 from rpumap.losses import umap_loss
 
 Weighting = Literal["graph", "probability"]
+WEIGHTINGS = ("graph", "probability")
 Callback = Callable[[int, float, nn.Sequential], object]
 
 
@@ -74,7 +76,7 @@ class EdgeSampler:
     ) -> None:
         edges = graph.tocoo()
         self.ends = torch.as_tensor(np.stack([edges.row, edges.col]), device=device).long()
-        self.weighting = weighting
+        self.weighting = check_choice("weighting", weighting, WEIGHTINGS)
         self.generator = generator
         if weighting == "graph":
             # sums of many small strengths need double precision
@@ -175,7 +177,9 @@ class _Embedder:
 
     def __call__(self, rows: Tensor | None) -> Tensor:
         x = self.x if rows is None else self.x.index_select(0, rows)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
+        with torch.autocast(
+            x.device.type, torch.bfloat16, enabled=self.low_precision, cache_enabled=False
+        ):
             hidden = self.body(x)
         return self.head(hidden.float())
 
@@ -269,6 +273,9 @@ def train(
     """
     from tqdm import tqdm
 
+    check_integer("n_steps", n_steps, least=1)
+    check_integer("batch_size", batch_size, least=1)
+    check_integer("negative_sample_rate", negative_sample_rate, least=0)
     if generator is None:
         generator = torch.Generator(x.device)
         generator.seed()
@@ -280,7 +287,7 @@ def train(
     losses: list[Tensor] = []
     progress = tqdm(total=n_steps, desc="training", unit="step", disable=not verbose)
     try:
-        with single_thread():
+        with plain_torch():
             for step in range(n_steps):
                 optimizer.param_groups[0]["lr"] = learning_rate_at(step, n_steps, learning_rate)
                 ends, p = sampler.draw(batch_size)

@@ -218,6 +218,19 @@ def test_a_ratio_lies_from_0_to_1(ratio):
         drop_counts(np.ones((2, 2)), ratio)
 
 
+def test_frames_keep_their_names_and_what_is_lazy_is_computed(table):
+    frame = table.to_df()
+    expected = drop_counts(frame.to_numpy(), 0.5, 0)
+    lost = drop_counts(frame, 0.5, 0)
+    pd.testing.assert_frame_equal(lost, pd.DataFrame(expected, frame.index, frame.columns))
+
+    class Lazy:
+        def compute(self):
+            return csr_matrix(frame.to_numpy())
+
+    np.testing.assert_array_equal(drop_counts(Lazy(), 0.5, 0).toarray(), expected)
+
+
 def test_bad_counts_are_refused(table):
     with pytest.raises(ValueError, match="must not be negative: pass raw counts"):
         drop_counts(np.array([[1, -1]]), 0.5)
@@ -341,9 +354,13 @@ def test_what_the_dropper_refuses(base):
         CountDropper(prep, small, CPU)
     with pytest.raises(NotFittedError):
         CountDropper(Preprocessor(), adata, CPU)
+    changed = Preprocessor(n_top_genes=20).fit(adata).set_params(target_sum=5.0)
+    for use in (lambda: CountDropper(changed, adata, CPU), lambda: dropout_box(changed, adata)):
+        with pytest.raises(ValueError, match="call fit again"):
+            use()
     with pytest.raises(TypeError, match="prep must be a fitted Preprocessor, got AnnData"):
         CountDropper(adata, prep, CPU)
-    with pytest.raises(TypeError, match="needs an AnnData .* not ndarray"):
+    with pytest.raises(TypeError, match="an AnnData .* is needed.* not ndarray"):
         CountDropper(prep, prep.transform(adata), CPU)
 
 

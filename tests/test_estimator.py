@@ -23,7 +23,7 @@ from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from rpumap import ParametricUMAP, Preprocessor
+from rpumap import ParametricUMAP, Preprocessor, certify, robustify
 from rpumap.graph import nearest_neighbors
 from rpumap.metrics import knn_accuracy, trustworthiness
 from rpumap.training import train
@@ -413,3 +413,53 @@ def trust_floor(cells) -> float:
     from sklearn.decomposition import PCA
 
     return trustworthiness(cells.X, PCA(2, random_state=0).fit_transform(cells.X)) + 0.03
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
+)
+def test_modes_of_pytorch_around_the_calls_change_no_bit(around):
+    X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+
+    def everything() -> list[np.ndarray]:
+        model = ParametricUMAP(n_steps=5, random_state=0, hidden_sizes=(8,)).fit(X)
+        robust = robustify(model, X, n_steps=3)
+        bounds = certify(model, X, 0.1)
+        return [model.embedding_, model.transform(X), robust.embedding_, *bounds]
+
+    wanted = everything()
+    with around():
+        found = everything()
+    assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+def test_the_default_number_type_of_pytorch_does_not_matter():
+    X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    wanted = ParametricUMAP(n_steps=5, random_state=0).fit(X).embedding_
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = ParametricUMAP(n_steps=5, random_state=0).fit(X).embedding_
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.array_equal(found, wanted)
+
+
+def test_coordinates_that_overflow_are_no_map_and_the_earlier_one_is_kept():
+    X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    model = ParametricUMAP(n_steps=1, random_state=0).fit(X)
+    before, encoder = model.embedding_, model.encoder_
+    with pytest.raises(FloatingPointError, match="coordinates are not finite|weights|loss"):
+        model.set_params(learning_rate=1e37).fit(X)
+    assert model.embedding_ is before
+    assert model.encoder_ is encoder
+
+
+def test_callbacks_that_are_no_functions_are_refused():
+    with pytest.raises(ValueError, match="callbacks must be a sequence of functions"):
+        ParametricUMAP(callbacks=[3]).fit(np.eye(20))

@@ -366,3 +366,30 @@ def test_held_out_pancreas_cells_resist_dropout(cells):
         lambda Z: knn_accuracy(Z, known.obs["clusters"]),
     ):
         assert score(steady.embedding_) > score(model.embedding_) - 0.015
+
+
+def test_networks_that_were_changed_are_refused(blobs_model):
+    model, X = blobs_model
+    for change in (lambda net: net.double(), lambda net: net.append(torch.nn.ReLU())):
+        changed = copy.deepcopy(model)
+        change(changed.encoder_)
+        with pytest.raises((TypeError, ValueError), match=r"encoder"):
+            robustify(changed, X, n_steps=1)
+    other = copy.deepcopy(model)
+    other.encoder_ = rpumap.networks.mlp(X.shape[1], (4,), 5)
+    with pytest.raises(TypeError, match=f"maps {X.shape[1]} to 5"):
+        robustify(other, X, n_steps=1)
+    frozen = copy.deepcopy(model)
+    frozen.encoder_.requires_grad_(False)
+    tuned = robustify(frozen, X, n_steps=2)
+    assert np.array_equal(tuned.embedding_, robustify(model, X, n_steps=2).embedding_)
+    empty = copy.deepcopy(model)
+    empty.embedding_ = np.full_like(model.embedding_, np.nan)
+    with pytest.raises(ValueError, match="cells that the model was fitted on"):
+        robustify(empty, X, n_steps=1)
+
+
+@pytest.fixture(scope="module")
+def blobs_model():
+    X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    return rpumap.ParametricUMAP(n_steps=5, random_state=0, hidden_sizes=(8,)).fit(X), X

@@ -236,3 +236,16 @@ def test_a_distance_that_is_not_defined_names_the_cells(cloud):
         nearest_neighbors(cloud, 15, metric="hellinger")
     with pytest.raises(ValueError, match="pass precomputed neighbours as"):
         nearest_neighbors(cloud, 15, metric="precomputed")
+
+
+@pytest.mark.parametrize("method", ["exact", "nndescent"])
+def test_a_metric_that_does_not_suit_the_cells_is_named(method):
+    X = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    with pytest.raises(ValueError, match="metric='haversine' is unknown to .*, or does not suit"):
+        nearest_neighbors(X, 5, "haversine", method)
+
+
+def test_what_is_no_pair_is_named():
+    for wrong in (csr_matrix((5, 5)), None, {"indices": 1}):
+        with pytest.raises(ValueError, match=f"pair of arrays .* got {type(wrong).__name__}"):
+            check_neighbors(wrong, 5, 2)

@@ -193,3 +193,9 @@ def test_area_in_many_dimensions_is_a_square_of_the_size():
         assert torch.isfinite(upper.grad).all()
     mixed = torch.tensor([[1.0, 2.0, 4.0]])
     assert bound_loss(torch.zeros(1, 3), mixed, torch.ones(3), "area").item() == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("spread", [1e-300, 1e300])
+def test_a_spread_beyond_floating_point_numbers_is_named(spread):
+    with pytest.raises(ValueError, match="spread=.* is too small or too large"):
+        fit_ab(spread, 0.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
+from scipy.sparse import csr_array, csr_matrix
 
 from rpumap.metrics import knn_accuracy, trustworthiness
 
@@ -71,3 +73,42 @@ def test_the_largest_k_is_accepted():
     Z = np.random.default_rng(0).normal(size=(20, 2))
     assert knn_accuracy(Z, ["a", "b"] * 10, k=19) == 0  # one more of the other kind around each
     assert trustworthiness(Z, Z, k=9) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", [csr_matrix, csr_array, pd.DataFrame, np.matrix, np.asfortranarray]
+)
+def test_coordinates_may_come_in_other_containers(kind):
+    Z = np.random.default_rng(0).normal(size=(40, 2))
+    labels = np.arange(40) % 2
+    assert knn_accuracy(kind(Z), labels) == knn_accuracy(Z, labels)
+    assert trustworthiness(kind(Z), kind(Z)) == 1
+
+
+@pytest.mark.parametrize(
+    ("Z", "error", "message"),
+    [
+        (AnnData(np.ones((9, 2))), TypeError, "must be an array, not AnnData: .*adata.obsm"),
+        (None, TypeError, "must hold real numbers, got NoneType"),
+        ("X_pca", TypeError, "must hold real numbers, got str"),
+        (np.full((9, 2), "1"), TypeError, "must hold real numbers"),
+        (np.full((9, 2), 1j), TypeError, "must hold real numbers"),
+        (np.full((9, 2), np.nan), ValueError, "missing or infinite"),
+        (np.ma.masked_greater(np.eye(9), 0), ValueError, "missing or infinite"),
+        (np.ones(9), ValueError, r"must be a table, got the shape \(9,\)"),
+    ],
+)
+def test_other_things_than_coordinates_are_refused_by_name(Z, error, message):
+    good = np.ones((9, 2))
+    for name, use in (
+        ("X", lambda: trustworthiness(Z, good, k=2)),
+        ("Z", lambda: trustworthiness(good, Z, k=2)),
+        ("Z", lambda: knn_accuracy(Z, np.zeros(9), k=2)),
+    ):
+        with pytest.raises(error, match=f"{name} (must|holds) .*{message.removeprefix('must ')}"):
+            use()
+
+
+def test_two_tables_of_other_cells_are_refused():
+    with pytest.raises(ValueError, match="X has 9 cells and Z 8"):
+        trustworthiness(np.ones((9, 2)), np.ones((8, 2)), k=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -48,3 +49,9 @@ def test_signal_keeps_its_variance():
 def test_bad_sizes(hidden):
     with pytest.raises(ValueError, match="hidden_sizes"):
         mlp(4, hidden, 2)
+
+
+@pytest.mark.parametrize("sizes", [np.array(3), torch.tensor(3)])
+def test_a_single_width_is_no_sequence(sizes):
+    with pytest.raises(ValueError, match="hidden_sizes must be a sequence"):
+        mlp(3, sizes, 2)

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
+from scipy.sparse import csr_matrix
 
 from rpumap.plotting import COLORS, INK, boxes, embedding, loss_curve
 
@@ -91,9 +93,46 @@ def test_missing_labels_are_an_error_that_names_them(missing):
         embedding(np.zeros((3, 2)), ["a", missing, "a"])
 
 
+@pytest.mark.parametrize(
+    ("Z", "error", "message"),
+    [
+        (AnnData(np.zeros((3, 2))), TypeError, "Z must be an array, not AnnData: .*adata.obsm"),
+        (None, TypeError, "Z must hold real numbers, got NoneType"),
+        ("X_umap", TypeError, "Z must hold real numbers, got str"),
+        ([[0.0, np.nan]] * 3, ValueError, "Z holds values that are missing or infinite"),
+        (np.zeros(3), ValueError, r"Z must be a table with 2 columns, got the shape \(3,\)"),
+    ],
+)
+def test_other_things_than_an_embedding_are_refused(Z, error, message):
+    with pytest.raises(error, match=message):
+        embedding(Z, ["a", "b", "a"])
+
+
+@pytest.mark.parametrize("kind", [csr_matrix, pd.DataFrame, torch.tensor, np.ndarray.tolist])
+def test_an_embedding_may_come_in_other_containers(kind):
+    Z = np.arange(6.0).reshape(3, 2)
+    drawn = [embedding(table).collections[0].get_offsets() for table in (Z, kind(Z))]
+    np.testing.assert_array_equal(*drawn)
+
+
+@pytest.mark.parametrize("history", [None, "loss", [1.0], {"loss": np.ones(3)}])
+def test_other_things_than_a_history_are_refused(history):
+    with pytest.raises(TypeError, match="history_ of a fitted model is needed, with loss, attr"):
+        loss_curve(history)
+
+
 def test_no_cell_is_left_out_of_the_figure_silently():
     with pytest.raises(ValueError, match=r"not among the categories: \['b'\]"):
         embedding(np.zeros((3, 2)), ["a", "b", "a"], categories=["a"])
+
+
+def test_categories_may_be_text_and_numbers():
+    labels = pd.Categorical([1, "x", 1], categories=["x", 1])
+    for ax in (
+        embedding(np.eye(3, 2), labels),
+        embedding(np.eye(3, 2), labels, categories=["x", 1]),
+    ):
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["x", "1"]
 
 
 def test_boxes_are_rectangles_of_their_size_in_their_colours():
@@ -143,11 +182,13 @@ def test_boxes_have_one_entry_in_the_legend():
 
 
 def test_boxes_that_are_none():
-    with pytest.raises(ValueError, match=r"shape \(n_boxes, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"lower must be a table with 2 columns, got the shape \(3, 3\)"
+    ):
         boxes(np.zeros((3, 3)), np.ones((3, 3)))
-    with pytest.raises(ValueError, match=r"got \(3, 2\) and \(2, 2\)"):
+    with pytest.raises(ValueError, match="lower holds 3 boxes and upper 2"):
         boxes(np.zeros((3, 2)), np.ones((2, 2)))
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match="upper holds values that are missing or infinite"):
         boxes(np.zeros((3, 2)), np.full((3, 2), np.inf))
     with pytest.raises(ValueError, match="lower lies above upper in box 1"):
         boxes([[0.0, 0.0], [0.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]])

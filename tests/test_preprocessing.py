@@ -21,6 +21,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 import rpumap
+from rpumap.dropout import drop_counts
 from rpumap.preprocessing import Preprocessor, library_size
 
 
@@ -186,6 +187,7 @@ def test_a_stored_size_may_be_of_any_numeric_type(adata, dtype):
         (pd.Categorical(np.full(150, 10000)), "of type category, not numbers"),
         (np.full(150, "10000"), "of type object, not numbers"),
         (np.full(150, True), "of type bool, not numbers"),
+        (np.full(150, 1e4 + 0j), "of type complex128, not numbers"),
     ],
 )
 def test_a_column_that_holds_no_sizes_is_refused_by_name(adata, column, message):
@@ -259,6 +261,42 @@ def test_the_other_ways_to_get_library_sizes_wrong_are_told(adata):
         whole.transform(adata)
 
 
+@pytest.mark.parametrize("n_cells", [1, 5])
+def test_a_query_of_few_cells_that_was_cut_is_told(adata, n_cells):
+    prep = fitted(adata)
+    with pytest.warns(UserWarning, match="row sums of 20 genes here"):
+        prep.transform(adata[:n_cells, prep.genes_])
+    silent(prep.transform, adata[:n_cells])
+    # cells of another type, in a table with one more gene: nothing tells of a cut query
+    other = AnnData(np.full((n_cells, 61), 1.0), var=pd.DataFrame(index=[*adata.var_names, "x"]))
+    other.X[:, other.var_names.isin(prep.genes_)] = 30
+    silent(prep.transform, other)
+
+
+def test_a_target_sum_is_no_library_size(adata):
+    adata.obs["library_size"] = 1e4
+    with pytest.warns(UserWarning, match=r"obs\['library_size'\] is 10000 in every cell"):
+        fitted(adata)
+    silent(Preprocessor(n_top_genes=60).fit, adata[:9])  # a few cells may be equal by chance
+    # downsampled to 100 molecules a cell, all of them in the table
+    draw = np.random.default_rng(0)
+    equal = AnnData(draw.multinomial(100, np.full(60, 1 / 60), size=150).astype(np.float32))
+    equal.obs["library_size"] = 100
+    silent(fitted, equal)
+
+
+def test_counts_that_were_normalised_and_rounded_are_told(adata):
+    counts = adata.X.toarray()
+    rounded = AnnData(np.rint(1e6 * counts / totals(adata)[:, None]))
+    with pytest.warns(UserWarning, match=r"look rounded in X .every cell sums to about 1e\+06"):
+        fitted(rounded)
+
+
+def test_a_table_without_a_single_2_is_told(adata):
+    with pytest.warns(UserWarning, match="0 or 1 only in X"):
+        fitted(adata).transform(AnnData((adata.X > 0).astype(np.float32), var=adata.var))
+
+
 def test_ordinary_queries_are_silent(adata):
     prep = fitted(adata[:100])
     silent(prep.transform, adata[100:])
@@ -296,7 +334,9 @@ def test_any_numeric_type_gives_what_float32_gives(kind, dtype, top, depth):
     table = AnnData(kind(counts.astype(dtype)))
     assert table.X.dtype == np.dtype(dtype)
     if dtype == "bool":
-        with pytest.warns(UserWarning, match="counts are 0 or 1 only in X: raw counts are expected"):
+        with pytest.warns(
+            UserWarning, match="counts are 0 or 1 only in X: raw counts are expected"
+        ):
             prep = fitted(table)
     else:
         prep = silent(fitted, table)
@@ -353,8 +393,27 @@ def test_tables_on_disk(adata, tmp_path, dense):
         np.testing.assert_array_equal(prep.transform(disk[20:50]), expected[20:50])
         np.testing.assert_array_equal(fitted(disk).genes_, prep.genes_)
         np.testing.assert_array_equal(fitted(disk, layer="counts").transform(disk), expected)
+        for use in (prep.transform, lambda part: drop_counts(part, 0.5)):  # h5py cannot do this
+            with pytest.raises(
+                ValueError, match=r"cannot be read .*with adata.to_memory\(\) before"
+            ):
+                use(disk[::-1])
     finally:
         disk.file.close()
+
+
+def test_tables_that_are_opened_lazily(adata, tmp_path):
+    pytest.importorskip("xarray")
+    pytest.importorskip("dask")
+    from anndata.experimental import read_lazy
+
+    adata.obs["library_size"] = totals(adata)
+    adata.write_zarr(tmp_path / "cells.zarr")
+    prep, lazy = fitted(adata), read_lazy(tmp_path / "cells.zarr")
+    np.testing.assert_array_equal(prep.transform(lazy), prep.transform(adata))
+    np.testing.assert_array_equal(
+        drop_counts(lazy, 0.5, 0).X.toarray(), drop_counts(adata, 0.5, 0).X.toarray()
+    )
 
 
 # --- choice of genes ----------------------------------------------------------------------------
@@ -402,6 +461,18 @@ def test_few_or_equal_genes_never_crash():
         print("end")
     """)
     assert (run.returncode, run.stdout) == (0, "end\n"), run.stderr
+
+
+@pytest.mark.parametrize("unit", [1e-320, 1e-150, 1e150, 1e300])
+def test_numbers_whose_squares_are_none_never_crash(unit):
+    run = in_a_process_of_its_own(f"""
+        x = draw.poisson(3, size=(50, 60)) * {unit}
+        try:
+            Preprocessor(n_top_genes=5).fit(AnnData(x))
+        except ValueError as error:
+            print("below 1e-30 or above 1e+30" in str(error))
+    """)
+    assert (run.returncode, run.stdout) == (0, "True\n"), run.stderr
 
 
 def test_all_genes_are_kept_in_order_without_a_choice():
@@ -485,11 +556,12 @@ def test_feature_names_are_there_after_fit_only(adata):
         ({"n_top_genes": None}, "n_top_genes must be an integer"),
         ({"n_top_genes": 0}, "n_top_genes must be an integer of at least 1, got 0"),
         ({"n_top_genes": 61}, "n_top_genes=61 is more than the 60 genes in the data"),
-        ({"target_sum": None}, "target_sum must be a finite number"),
-        ({"target_sum": "1e4"}, "target_sum must be a finite number"),
-        ({"target_sum": 0}, "target_sum must be above 0"),
-        ({"target_sum": -1}, "target_sum must be a finite number of at least 0, got -1"),
-        ({"target_sum": np.nan}, "target_sum must be a finite number"),
+        ({"target_sum": None}, "target_sum must be a number"),
+        ({"target_sum": "1e4"}, "target_sum must be a number"),
+        ({"target_sum": 0}, r"target_sum must be a number from 1e-30 to 1e\+30, got 0"),
+        ({"target_sum": -1}, "target_sum must be a number"),
+        ({"target_sum": np.nan}, "target_sum must be a number"),
+        ({"target_sum": 1e300}, "target_sum must be a number"),
         ({"log1p": "no"}, "log1p must be True or False, got 'no'"),
         ({"log1p": None}, "log1p must be True or False"),
         ({"layer": 3}, r"no counts in layers\[3\]: layer must be None, for X, or one of"),
@@ -498,6 +570,38 @@ def test_feature_names_are_there_after_fit_only(adata):
 def test_parameters_are_checked_at_fit(adata, parameters, message):
     with pytest.raises(ValueError, match=message):
         fitted(adata, **parameters)
+
+
+@pytest.mark.parametrize("changed", [{"log1p": True}, {"target_sum": 1e6}])
+def test_scaling_cannot_change_after_fit(adata, changed):
+    prep = fitted(adata).set_params(n_top_genes=10)  # which has been used up
+    assert prep.transform(adata).shape == (150, 20)
+    prep.set_params(**changed)
+    for use in (prep.transform, prep.standardize):
+        with pytest.raises(ValueError, match=f"{next(iter(changed))}.*call fit again"):
+            use(adata if use == prep.transform else np.ones((1, 20)))
+    assert prep.fit(adata).transform(adata).shape == (150, 10)
+
+
+def test_a_failed_fit_leaves_the_last_one_as_it_was(adata):
+    prep = fitted(adata)
+    before = prep.transform(adata)
+    for bad in (AnnData(-adata.X, var=adata.var), adata[:1], adata[:, :5]):
+        with pytest.raises(ValueError, match=r"negative|two cells|5 genes"):
+            prep.fit(bad)
+    np.testing.assert_array_equal(prep.transform(adata), before)
+
+
+def test_standardize_takes_tables_of_the_chosen_genes(adata):
+    prep = fitted(adata)
+    values = np.arange(60.0).reshape(3, 20)
+    for table in (csr_matrix(values), pd.DataFrame(values), values.tolist()):
+        z = prep.standardize(table)
+        assert type(z) is np.ndarray
+        np.testing.assert_array_equal(z, prep.standardize(values))
+    for wrong in (values[:, :5], values[0]):
+        with pytest.raises(ValueError, match="a column for each of 20 genes, got the shape"):
+            prep.standardize(wrong)
 
 
 def test_numbers_of_numpy_are_numbers(adata):
@@ -618,6 +722,16 @@ def test_masked_text_and_empty_tables(adata):
         fitted(adata).transform(adata[:, :0])
 
 
+def test_missing_values_of_any_kind_are_called_so(adata):
+    frame = adata.to_df().astype(int).astype("Int64")
+    frame.iloc[3, 2] = pd.NA
+    other = AnnData(adata.X.toarray().astype(object), var=adata.var)
+    other.X[3, 2] = None
+    for table in (AnnData(frame), other):
+        with pytest.raises(ValueError, match=r"1 missing values \(NaN\), in 1 of 150 cells"):
+            fitted(table)
+
+
 @pytest.mark.filterwarnings("ignore:Variable names are not unique")
 def test_gene_names_that_repeat_are_shown(adata):
     names = adata.var_names.to_list()
@@ -636,15 +750,19 @@ def test_other_things_than_tables_are_refused(adata):
         (adata.to_df(), "not DataFrame: wrap"),
         (prep.transform(adata), "not ndarray: wrap"),
         (adata.raw, r"not Raw: pass adata.raw.to_adata\(\)"),
+        ("pancreas.h5ad", "not str: read the file with anndata.read_h5ad"),
     ):
         for use in (Preprocessor(n_top_genes=20).fit, prep.transform, library_size):
-            with pytest.raises(TypeError, match=f"Preprocessor needs an AnnData .*{to_do}"):
+            with pytest.raises(TypeError, match=f"an AnnData .* is needed.*{to_do}"):
                 use(thing)
 
 
 @pytest.mark.parametrize(
     ("rename", "cause"),
     [
+        (lambda name: f'"{name}"', "20 would match but for white space or quotes"),
+        (lambda name: "hg19-" + name, "20 would match but for a prefix such as 'GRCh38_'"),
+        (lambda name: "mm10___" + name.upper(), "20 would match but for several of these: upper"),
         (str.upper, "20 would match but for upper and lower case"),
         (lambda name: name + " ", "20 would match but for white space"),
         (lambda name: name + ".12", "20 would match but for a version suffix"),
@@ -675,3 +793,36 @@ def test_a_part_of_other_names_is_told_but_not_matched(adata):
     strangers.var_names = [f"x{i}" for i in range(60)]
     with pytest.raises(ValueError, match="same species and kind as those of the training data$"):
         prep.transform(strangers)
+
+
+def test_names_in_other_parts_of_a_table_are_found(adata):
+    prep, other = fitted(adata), adata.copy()
+    other.var_names = [f"ENSG{i:011d}" for i in range(60)]
+    other.var["some"] = ["gene0", "gene1", "gene2", *other.var_names[3:]]
+    other.var["feature"] = [name.upper() for name in adata.var_names]
+    other.var["length"] = np.arange(60)
+    with pytest.raises(
+        ValueError, match=r"20 would match adata.var\['feature'\] but for upper and"
+    ):
+        prep.transform(other)
+    other.raw = adata
+    with pytest.raises(ValueError, match=r"adata.raw holds 20 of them: pass adata.raw.to_adata"):
+        prep.transform(other)
+
+
+def test_variable_genes_of_a_table_whose_raw_holds_all(adata):
+    prep, cut = fitted(adata), adata.copy()
+    cut.raw = adata
+    cut = cut[:, [*prep.genes_[:15], *adata.var_names.difference(prep.genes_)]].copy()
+    with pytest.warns(UserWarning, match="5 of 20 genes are not.*adata.raw holds 5 of them"):
+        prep.transform(cut)
+    np.testing.assert_array_equal(prep.transform(cut.raw.to_adata()), prep.transform(adata))
+
+
+@pytest.mark.parametrize("index", [range(60), pd.CategoricalIndex([f"g{i}" for i in range(60)])])
+def test_names_may_be_of_any_type(adata, index):
+    expected = fitted(adata).transform(adata)
+    adata.var.index = pd.Index(index)
+    prep = fitted(adata)
+    assert prep.genes_.dtype.kind == "U"
+    np.testing.assert_array_equal(silent(prep.transform, adata), expected)

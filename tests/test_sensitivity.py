@@ -260,6 +260,7 @@ def test_perturb_takes_one_index_integers_and_sparse_cells():
         ({"genes": [True, False, True]}, "flatnonzero"),
         ({"genes": 1.0}, "one column number"),
         ({"X": [[np.nan, 0.0, 1.0]]}, "NaN"),
+        ({"X": np.ma.masked_less(np.eye(3), 1)}, "X holds 6 missing .masked. values"),
     ],
 )
 def test_perturb_refuses(change, message):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from rpumap._threads import granted_cores, single_thread
+from rpumap._threads import granted_cores, plain_torch, single_thread
 
 
 @pytest.fixture
@@ -113,3 +113,67 @@ with granted_threads():
     environment["LOKY_MAX_CPU_COUNT"] = "1"
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
+
+
+def test_a_new_thread_starts_with_the_setting_of_the_user(two):
+    with single_thread():
+        assert in_new_thread(torch.get_num_threads) == 2
+        assert torch.get_num_threads() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_processes_forked_while_another_thread_works(two):
+    # in a process of its own, which the test can end if it hangs
+    code = """
+import os, threading
+import numpy as np
+import torch
+torch.set_num_threads(2)
+import rpumap
+from rpumap._threads import granted_cores, plain_torch, single_thread
+X = np.random.default_rng(0).normal(size=(2000, 60)).astype("float32")
+make = lambda: rpumap.ParametricUMAP(n_steps=3, random_state=0).fit(X)
+wanted, busy = make().embedding_, True
+def work():
+    while busy:
+        with single_thread():
+            pass
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        with single_thread():
+            os._exit(granted_cores())
+    assert os.waitpid(child, 0)[1] == 1 << 8  # exit status 1: one core
+busy = False
+for thread in threads:
+    thread.join()
+child = os.fork()
+if child == 0:
+    os._exit(int(not np.array_equal(make().embedding_, wanted)))
+assert os.waitpid(child, 0)[1] == 0
+"""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, timeout=100
+    )
+    assert run.returncode == 0, run.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
+)
+def test_what_is_switched_on_around_does_not_matter(around):
+    with around(), plain_torch():
+        x = torch.ones(2, 2, requires_grad=True)
+        product = x @ x
+        assert (product.dtype, product.device.type) == (torch.float32, "cpu")
+        assert product.requires_grad
+        assert not x.is_inference()

@@ -209,3 +209,19 @@ def test_bits_do_not_depend_on_the_number_of_threads_which_is_left_alone(problem
     assert set(inside) == {1}
     wanted, _ = run(problem, batch_size=64)
     assert torch.equal(encoder[0].weight, wanted[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"weighting": "probabilities"}, "weighting must be one of graph, probability"),
+        ({"n_steps": -1}, "n_steps must be an integer"),
+        ({"batch_size": 2.5}, "batch_size must be an integer"),
+        ({"negative_sample_rate": -1}, "negative_sample_rate must be an integer"),
+    ],
+)
+def test_options_of_train_are_checked(option, message):
+    X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    graph = fuzzy_graph(*nearest_neighbors(X, 5))
+    with pytest.raises(ValueError, match=message):
+        train(mlp(3, (4,), 2), torch.as_tensor(X), graph, a=1.5, b=0.9, **option)

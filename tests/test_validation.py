@@ -10,15 +10,18 @@ import pytest
 import torch
 from anndata import AnnData
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 
 from rpumap._validation import (
     check_cells,
     check_choice,
+    check_coordinates,
     check_flag,
     check_integer,
     check_labels,
     check_number,
+    check_seed,
     choose_device,
     dense,
     is_annotated,
@@ -230,3 +233,25 @@ def test_devices():
     for wrong in ("gpu", "cpu:x", None, 1.5, "cuda:99"):
         with pytest.raises(ValueError, match="device=.* cannot be used here"):
             choose_device(wrong)
+
+
+def test_numbers_beyond_a_float_and_seeds():
+    with pytest.raises(ValueError, match="eps must be a finite number"):
+        check_number("eps", 10**400)
+    assert check_number("eps", 10**30) == 1e30
+    assert check_seed(3).randint(9) == np.random.RandomState(3).randint(9)
+    for value in ("0", 1.5, -1, [3], np.random.default_rng(0)):
+        with pytest.raises(ValueError, match="random_state must be a seed"):
+            check_seed(value)
+
+
+def test_nan_is_found_even_if_scikit_learn_is_told_to_assume_that_there_is_none():
+    with config_context(assume_finite=True), pytest.raises(ValueError, match="NaN"):
+        check_cells(model(), np.where(X > 1, np.nan, X))
+
+
+def test_tensors_are_taken_off_the_graph_and_types_are_kept():
+    Z = torch.ones(3, 2, requires_grad=True)
+    checked = check_coordinates("Z", Z)
+    assert type(checked) is np.ndarray
+    assert checked.dtype == np.float32

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rpumap._validation import check_integer, check_labels
+from rpumap.metrics import check_coordinates
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -76,10 +77,11 @@ def transfer_labels(Z: ArrayLike, labels: ArrayLike, Z_query: ArrayLike, k: int 
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    Z = np.asarray(Z)
+    Z = check_coordinates("Z", Z)
+    Z_query = check_coordinates("Z_query", Z_query, n_columns=Z.shape[1])
     names, codes = check_labels(labels, len(Z))
     k = check_integer("k", k, least=1, most=len(Z))
-    votes = KNeighborsClassifier(k).fit(Z, codes).predict(np.asarray(Z_query))
+    votes = KNeighborsClassifier(k).fit(Z, codes).predict(Z_query)
     return names[votes]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rpumap._validation import check_integer, check_labels, check_number
+from rpumap._validation import check_coordinates, check_integer, check_labels, check_number
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -63,7 +63,9 @@ def type_overlap(
     """
     from sklearn.neighbors import NearestNeighbors
 
-    X, Z, X_new, Z_new = (np.asarray(table) for table in (X, Z, X_new, Z_new))
+    X, Z = check_coordinates("X", X), check_coordinates("Z", Z)
+    X_new = check_coordinates("X_new", X_new, n_columns=X.shape[1])
+    Z_new = check_coordinates("Z_new", Z_new, n_columns=Z.shape[1])
     names, codes = check_labels(labels, len(X))
     if len(X) != len(Z):
         raise ValueError(
@@ -121,7 +123,8 @@ def isolation(Z: ArrayLike, Z_new: ArrayLike, k: int = 5, quantile: float = 0.95
     """
     from sklearn.neighbors import NearestNeighbors
 
-    Z, Z_new = np.asarray(Z), np.asarray(Z_new)
+    Z = check_coordinates("Z", Z)
+    Z_new = check_coordinates("Z_new", Z_new, n_columns=Z.shape[1])
     k = check_integer("k", k, least=1, most=len(Z) - 1)
     quantile = check_number("quantile", quantile, most=1)
     search = NearestNeighbors(n_neighbors=k).fit(Z)
@@ -168,7 +171,11 @@ def path_position(
     >>> float(along[0]), float(aside[0])
     (0.25, 0.5)
     """
-    Z_new, left, right = (np.asarray(table, dtype=float) for table in (Z_new, left, right))
+    Z_new = check_coordinates("Z_new", Z_new).astype(float)
+    left, right = (
+        check_coordinates(name, group, n_columns=Z_new.shape[1]).astype(float)
+        for name, group in (("left", left), ("right", right))
+    )
     if not len(left) or not len(right):
         raise ValueError("both groups must have cells")
     start = np.median(left, axis=0)
@@ -223,7 +230,8 @@ def crowding(Z: ArrayLike, Z_new: ArrayLike, k: int = 15) -> float:
     """
     from sklearn.neighbors import NearestNeighbors
 
-    Z, Z_new = np.asarray(Z), np.asarray(Z_new)
+    Z = check_coordinates("Z", Z)
+    Z_new = check_coordinates("Z_new", Z_new, n_columns=Z.shape[1])
     n, both = len(Z), np.concatenate([Z, Z_new])
     if n == 0 or len(Z_new) == 0:
         raise ValueError("both reference cells and new cells are needed")
@@ -277,7 +285,8 @@ def gap_between(
     >>> inside
     array([False,  True, False, False])
     """
-    Z, left, right = np.asarray(Z), np.asarray(left, dtype=bool), np.asarray(right, dtype=bool)
+    Z = check_coordinates("Z", Z)
+    left, right = _marks("left", left, len(Z)), _marks("right", right, len(Z))
     along, away = path_position(Z, Z[left], Z[right])
     ends = float(np.quantile(along[left], 0.95)), float(np.quantile(along[right], 0.05))
     return along, ends, (along > ends[0]) & (along < ends[1]) & (away <= aside)
@@ -324,10 +333,11 @@ def diffusion_time(X: ArrayLike, roots: ArrayLike, n_neighbors: int = 15) -> np.
     import scanpy as sc
     from anndata import AnnData
 
-    roots = np.flatnonzero(np.asarray(roots, dtype=bool))
+    X = check_coordinates("X", X).astype(np.float32)
+    roots = np.flatnonzero(_marks("roots", roots, len(X)))
     if not len(roots):
         raise ValueError("no cell is marked as a root")
-    walk = AnnData(np.asarray(X, dtype=np.float32))
+    walk = AnnData(X)
     sc.pp.neighbors(walk, n_neighbors=n_neighbors, use_rep="X", method="gauss")
     sc.tl.diffmap(walk)
     first = walk.obsm["X_diffmap"][:, 1]
@@ -335,3 +345,11 @@ def diffusion_time(X: ArrayLike, roots: ArrayLike, n_neighbors: int = 15) -> np.
     walk.uns["iroot"] = int(roots[np.argmax(side * first[roots])])
     sc.tl.dpt(walk)
     return walk.obs["dpt_pseudotime"].to_numpy()
+
+
+def _marks(name: str, marks: ArrayLike, n_cells: int) -> np.ndarray:
+    """Return which cells are marked; text or labels would all be true."""
+    marks = np.asarray(marks)
+    if marks.shape != (n_cells,) or not np.isin(marks, (0, 1)).all():
+        raise ValueError(f"{name} must hold True or False for each of {n_cells} cells")
+    return marks.astype(bool)

@@ -280,7 +280,9 @@ def _standardised(adata: AnnData, path: str | Path, order: Iterable[str]) -> Ann
     obs = adata.obs.copy()
     obs["clusters"] = pd.Categorical(labels, [*known, *sorted(set(labels) - set(known))])
     size = next((key for key in LIBRARY_SIZES if key in obs), None)
-    obs["library_size"] = np.ravel(counts.sum(axis=1)) if size is None else obs[size].astype(float)
+    obs["library_size"] = (
+        np.ravel(counts.sum(axis=1, dtype=np.float64)) if size is None else obs[size].astype(float)
+    )
     clean = AnnData(counts, obs=obs, var=pd.DataFrame(index=adata.var_names.astype(str)))
     clean.var_names_make_unique()
     clean.obs_names_make_unique()

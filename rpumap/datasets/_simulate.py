@@ -117,11 +117,16 @@ def _cluster_table(
     clusters: Mapping[str, str | None] | pd.DataFrame, n_cells: int | None
 ) -> pd.DataFrame:
     """Check the lineage, fill in defaults, and scale the sizes to `n_cells`."""
+    if not isinstance(clusters, Mapping | pd.DataFrame):
+        raise TypeError(
+            "clusters must be a mapping from each cluster to its parent, or a DataFrame, got "
+            f"{type(clusters).__name__}"
+        )
     if not isinstance(clusters, pd.DataFrame):
         clusters = pd.DataFrame({"parent": pd.Series(dict(clusters), dtype=object)})
     if "parent" not in clusters:
         raise ValueError("the table of clusters needs the column 'parent'")
-    table = clusters.copy()
+    table = clusters.rename(index=str)
     parents = [None if pd.isna(p) or p == "" else str(p) for p in table["parent"]]
     # of dtype object, since a text column turns None into NaN
     table["parent"] = pd.Series(parents, index=table.index, dtype=object)
@@ -129,8 +134,12 @@ def _cluster_table(
         table[column] = pd.to_numeric(table.get(column, default))
     _check_tree(table["parent"])
     numbers = table.drop(columns="parent").to_numpy(dtype=float)
-    if not np.isfinite(numbers).all() or (table["n_cells"] < 1).any():
-        raise ValueError("the table of clusters must hold finite numbers, and sizes of at least 1")
+    spreads = table.filter(regex="^(log_library_sd$|programme:)").to_numpy(dtype=float)
+    if not np.isfinite(numbers).all() or (table["n_cells"] < 1).any() or (spreads < 0).any():
+        raise ValueError(
+            "the table of clusters must hold finite numbers, sizes of at least 1, and standard "
+            "deviations of at least 0"
+        )
     if n_cells is not None:
         if n_cells < len(table):
             raise ValueError(f"n_cells={n_cells} is less than the {len(table)} clusters")
@@ -166,18 +175,31 @@ def _gene_table(
     """Check the table of genes and add generated ones up to `n_genes`."""
     if genes is None:
         return _generated_genes(table, N_GENERATED if n_genes is None else n_genes)
+    if not isinstance(genes, pd.DataFrame):
+        raise TypeError(f"genes must be a DataFrame, got {type(genes).__name__}")
+    genes = genes.rename(index=str, columns=str)
     absent = [c for c in table.index if c not in genes]
     if absent:
         raise ValueError(f"the table of genes has no rates for: {', '.join(absent)}")
     rates = genes[list(table.index)].to_numpy(dtype=float)
     if not np.isfinite(rates).all() or (rates < 0).any() or not genes.index.is_unique:
         raise ValueError("rates must be finite and not negative, and each gene named once")
+    if not len(genes):
+        raise ValueError("the table of genes is empty")
+    dispersions = genes.filter(regex="^dispersion:").to_numpy(dtype=float)
+    loadings = genes.filter(regex="^programme:").to_numpy(dtype=float)
+    if (dispersions < 0).any() or np.isinf(dispersions).any() or not np.isfinite(loadings).all():
+        raise ValueError("dispersions must be finite and not negative, and programmes finite")
     n_more = 0 if n_genes is None else n_genes - len(genes)
     if n_more < 0:
         raise ValueError(f"n_genes={n_genes} is less than the {len(genes)} genes of the table")
     if not n_more:
         return genes
-    both = pd.concat([genes, _generated_genes(table, n_more)])
+    generated = _generated_genes(table, n_more)
+    generated.index = [
+        f"{name}_generated" if name in genes.index else name for name in generated.index
+    ]
+    both = pd.concat([genes, generated])
     programmes = [column for column in both if column.startswith("programme:")]
     return both.fillna(dict.fromkeys(programmes, 0.0))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rpumap._validation import check_integer
 from rpumap.verification.regions import Region
 
 
@@ -59,6 +60,7 @@ def projected_gradient(
     >>> moved.shape, bool((network(moved)[0] > network(ball.center))[0, 0])
     (torch.Size([2, 1, 20]), True)
     """
+    check_integer("n_steps", n_steps, least=0)
     center = region.center.detach()
     directions = directions.to(center)
     points = center if start is None else start
@@ -74,10 +76,11 @@ def projected_gradient(
     return best
 
 
-@torch.enable_grad()
 def _ascent(encoder: nn.Module, points: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Return the output along each direction, and its gradient with respect to the input."""
-    points = points.detach().requires_grad_()
-    gain = (encoder(points) * directions[:, None]).sum(-1)
-    (slope,) = torch.autograd.grad(gain.sum(), points)
+    with torch.inference_mode(False), torch.enable_grad():
+        # tensors of inference mode have no gradients, but their copies have
+        points, directions = points.detach().clone().requires_grad_(), directions.clone()
+        gain = (encoder(points) * directions[:, None]).sum(-1)
+        (slope,) = torch.autograd.grad(gain.sum(), points)
     return gain.detach(), slope

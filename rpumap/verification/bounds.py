@@ -52,11 +52,14 @@ infinite.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
+from types import BuiltinFunctionType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules import module as torch_module
 
 from rpumap._validation import check_choice, check_number
@@ -411,29 +414,43 @@ def _certify(
     rounding: str | None,
     memory_limit: float,
 ) -> tuple[Tensor, Tensor]:
-    """Check what was given, then bound as many cells at a time as memory allows."""
+    """Check what was given; gradients are found only where rounding is left out of account."""
     check_choice("lower_slope", lower_slope, ("adaptive", "zero"))
     if rounding is not None:
         check_choice("rounding", rounding, ("exact", "computed"))
     check_number("memory_limit", memory_limit, above=True)
-    layers = linear_layers(encoder)
-    check_region(region, n_inputs=layers[0][0].shape[1])
+    with torch.set_grad_enabled(torch.is_grad_enabled() and rounding is None):
+        layers = linear_layers(encoder)
+        check_region(region, n_inputs=layers[0][0].shape[1])
+        return _in_parts(method, layers, region, lower_slope, rounding, memory_limit)
+
+
+def _in_parts(
+    method: str,
+    layers: list[tuple[Tensor, Tensor]],
+    region: Region,
+    lower_slope: str,
+    rounding: str | None,
+    memory_limit: float,
+) -> tuple[Tensor, Tensor]:
+    """Bound as many cells at a time as memory allows."""
     own_type = layers[0][0].dtype
     out_type = torch.promote_types(own_type, region.center.dtype)
     limits, work_type = None, out_type
     if rounding is not None:
-        limits, work_type = _limits(layers, rounding, own_type), torch.float64
+        # an input in a narrower type than the network's was rounded to it
+        narrow = min(own_type, region.center.dtype, key=lambda dtype: dtype.itemsize)
+        limits, work_type = _limits(layers, rounding, narrow), torch.float64
 
     layers = [(weight.to(work_type), bias.to(work_type)) for weight, bias in layers]
     region = region.to(work_type)
     step = _cells_at_once(layers, method, memory_limit, isinstance(region, SparseBox))
-    with torch.set_grad_enabled(torch.is_grad_enabled() and rounding is None):
-        parts = [
-            _bounds(layers, region.rows(start, start + step), method, lower_slope, limits)
-            for start in range(0, len(region.center), step)
-        ]
-        lower, upper = (torch.cat(part) for part in zip(*parts, strict=True))
-        return (lower, upper) if rounding is None else _outward(lower, upper, out_type)
+    parts = [
+        _bounds(layers, region.rows(start, start + step), method, lower_slope, limits)
+        for start in range(0, len(region.center), step)
+    ]
+    lower, upper = (torch.cat(part) for part in zip(*parts, strict=True))
+    return (lower, upper) if rounding is None else _outward(lower, upper, out_type)
 
 
 def _limits(layers: list[tuple[Tensor, Tensor]], rounding: str, own_type: torch.dtype) -> Rounding:
@@ -499,7 +516,7 @@ def linear_layers(encoder: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
 
     The bounds hold for the function that these weights describe. So everything is refused that may
     compute another one: subclasses, hooks (global ones included), parametrized weights, a
-    ``forward`` that was replaced, compiled modules.
+    ``forward`` that was replaced (in the class, too), compiled modules.
 
     Parameters
     ----------
@@ -523,6 +540,7 @@ def linear_layers(encoder: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
     >>> [tuple(weight.shape) for weight, bias in linear_layers(mlp(20, (16,), 2))]
     [(16, 20), (2, 16)]
     """
+    _check_library()
     _check_plain(encoder, "encoder", nn.Sequential)
     if any(getattr(torch_module, name) for name in GLOBAL_HOOKS):
         raise TypeError(
@@ -543,6 +561,33 @@ def linear_layers(encoder: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
     return layers
 
 
+def _check_library() -> None:
+    """Raise TypeError where a function of PyTorch was replaced, as some profilers do."""
+    functions = {
+        f"torch.nn.{kind.__name__}.{name}": (getattr(kind, name), home)
+        for kind in (nn.Sequential, nn.Linear, nn.ReLU)
+        for name, home in (
+            ("forward", kind.__module__),
+            ("__call__", torch_module.__name__),
+            ("_call_impl", torch_module.__name__),
+        )
+    }
+    functions["torch.nn.functional.relu"] = (functional.relu, functional.__name__)
+    replaced = [
+        name
+        for name, (function, home) in functions.items()
+        # the module in which a function was written is not changed by functools.wraps
+        if getattr(function, "__globals__", None) is not vars(sys.modules[home])
+    ]
+    if not isinstance(functional.linear, BuiltinFunctionType):
+        replaced.append("torch.nn.functional.linear")
+    if replaced:
+        raise TypeError(
+            f"{replaced[0]} was replaced in this process, so that networks may compute anything: "
+            "restore it first (leave the profiler or tracer that did so)"
+        )
+
+
 def _check_plain(module: nn.Module, name: str, wanted: type[nn.Module]) -> None:
     """Raise TypeError unless a module is of that very class and computes what the class does."""
     if type(module) is not wanted:
@@ -557,8 +602,12 @@ def _check_plain(module: nn.Module, name: str, wanted: type[nn.Module]) -> None:
             f"{name} has forward hooks, which may change what it computes: remove them (weight or "
             "spectral normalisation and pruning leave one behind until they are made permanent)"
         )
-    if "forward" in vars(module) or vars(module).get("_compiled_call_impl") is not None:
-        raise TypeError(f"{name} has a forward method of its own or is compiled: pass the original")
+    own = any(callable(getattr(wanted, attribute, None)) for attribute in vars(module))
+    if own or vars(module).get("_compiled_call_impl") is not None:
+        raise TypeError(
+            f"{name} has a forward method of its own (or another one) or is compiled: pass the "
+            "original"
+        )
     parts = (module._parameters.keys() - {"weight", "bias"}) | module._buffers.keys()
     if parts or (wanted is nn.Linear and module._modules):
         raise TypeError(
@@ -573,6 +622,13 @@ def _weights(linear: nn.Linear, name: str) -> tuple[Tensor, Tensor]:
     for values in (weight, bias):
         if type(values) not in (Tensor, nn.Parameter):  # whose products may be anything
             raise TypeError(f"{name} has weights of the class {type(values).__name__}")
+        if values.layout != torch.strided or values.is_meta:
+            raise TypeError(f"{name} has weights without values, or that are not dense")
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or bias.dtype != weight.dtype:
+        raise ValueError(
+            f"{name} must have a weight (n_outputs, n_inputs) and a bias (n_outputs,) of one type, "
+            f"got {tuple(weight.shape)} {weight.dtype} and {tuple(bias.shape)} {bias.dtype}"
+        )
     check_finite(f"the weights of {name}", weight, bias)
     return weight, bias
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from rpumap._threads import single_thread
+from rpumap._threads import plain_torch
 from rpumap._validation import check_cells, check_choice
 from rpumap.estimator import ParametricUMAP, check_model, embed
 from rpumap.verification.bounds import check_region, crown, crown_ibp, ibp
@@ -99,11 +99,11 @@ def certify(
     else:
         _check_genes(model, region)
     # transform rounds its input to float32, and rounding keeps the order of numbers
-    with torch.no_grad(), single_thread():
+    with plain_torch(), torch.no_grad():
         lower, upper = METHODS[method](
             model.encoder_, region.to(torch.float32), rounding="computed"
         )
-    return lower.numpy(), upper.numpy()
+    return lower.float().numpy(), upper.float().numpy()
 
 
 def certified_label_fraction(

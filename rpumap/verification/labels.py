@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rpumap._validation import check_integer, check_labels
+from rpumap._validation import check_flag, check_integer, check_labels
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -85,6 +85,7 @@ def labels_are_certain(
     _check_boxes(lower, upper, Z, leave_one_out)
     names, codes = check_labels(labels, len(Z))
     k = check_integer("k", k, least=1, most=len(Z) - 1)
+    check_flag("leave_one_out", leave_one_out)
     max_splits = check_integer("max_splits", max_splits, least=0)
     votes = _Votes(Z, codes, len(names), k)
     own = np.arange(len(lower)) if leave_one_out else np.full(len(lower), -1)

@@ -4,7 +4,7 @@ Run ``OMP_NUM_THREADS=1 RPUMAP_DATA_DIR=... python tests/benchmarks/study_traini
 thread it takes some minutes, so ``make bench`` leaves it out. Every fit is a
 `ParametricUMAP`; where a variant is no option of it, a function it calls is replaced for that fit.
 The unseen cells are every fifth one: genes, means and deviations come from the others alone, and
-the type of an unseen cell is guessed from its 15 nearest trained cells on the map.
+the type of an unseen cell is guessed from its 15 nearest training cells on the map.
 """
 
 from __future__ import annotations

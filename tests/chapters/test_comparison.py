@@ -91,3 +91,10 @@ def test_umap_learn_writes_no_warnings():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stderr == ""
     assert run.stdout.strip() == "[(50, 2), (10, 2)]"
+
+
+def test_query_cells_have_the_columns_of_the_reference():
+    with pytest.raises(ValueError, match="Z_query must be a table with 2 columns"):
+        transfer_labels(np.eye(4, 2), [*"abab"], np.ones((3, 1)), k=1)
+    with pytest.raises(TypeError, match="Z must be an array, not AnnData"):
+        transfer_labels(AnnData(np.eye(4, 2)), [*"abab"], np.eye(4, 2), k=1)

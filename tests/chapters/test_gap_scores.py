@@ -152,3 +152,24 @@ def test_diffusion_time_finds_the_order_along_a_bent_curve():
 def test_diffusion_time_needs_a_root():
     with pytest.raises(ValueError, match="no cell is marked"):
         diffusion_time(np.eye(4), np.zeros(4))
+
+
+def test_tables_of_other_columns_are_refused():
+    Z, one = np.eye(9, 2), np.ones((3, 1))
+    for use in (
+        lambda: path_position(one, Z, Z),  # a column fits any number of columns by broadcasting
+        lambda: isolation(Z, one, k=2),
+        lambda: crowding(Z, one, k=2),
+        lambda: type_overlap(Z, Z, np.zeros(9), Z, one, k=2),
+    ):
+        with pytest.raises(ValueError, match="must be a table with [12] columns, got the shape"):
+            use()
+
+
+@pytest.mark.parametrize("marks", [["a"] * 9, np.full(9, "True"), [True] * 8, np.arange(9)])
+def test_marks_are_true_or_false(marks):
+    Z = np.arange(18.0).reshape(9, 2)
+    with pytest.raises(ValueError, match="left must hold True or False for each of 9 cells"):
+        gap_between(Z, marks, np.arange(9) > 4)
+    with pytest.raises(ValueError, match="roots must hold True or False"):
+        diffusion_time(Z, marks)

@@ -88,6 +88,8 @@ def test_columns_that_turn_none_into_nan_are_no_matter():
         (pd.DataFrame({"n_cells": [3]}, index=["A"]), "column 'parent'"),
         (pd.DataFrame({"parent": [None], "n_cells": [0]}, index=["A"]), "sizes of at least 1"),
         (pd.DataFrame({"parent": [None], "log_library_sd": [np.nan]}, index=["A"]), "finite"),
+        (pd.DataFrame({"parent": [None], "log_library_sd": [-1]}, index=["A"]), "deviations of at"),
+        (pd.DataFrame({"parent": [None], "programme:x": [-1]}, index=["A"]), "deviations of at"),
     ],
 )
 def test_what_is_not_a_tree_is_refused(clusters, message):
@@ -114,3 +116,35 @@ def test_impossible_numbers_are_refused():
             simulate_lineage(tree, n_genes=bad)
         with pytest.raises(ValueError, match="n_cells must be an integer of at least 1"):
             simulate_lineage(tree, n_cells=bad)
+
+
+@pytest.mark.parametrize("clusters", [None, "A", ["A", "B"], 3])
+def test_other_things_than_a_lineage_are_refused(clusters):
+    with pytest.raises(TypeError, match="clusters must be a mapping from each cluster to its par"):
+        simulate_lineage(clusters)
+    with pytest.raises(TypeError, match="genes must be a DataFrame, got "):
+        simulate_lineage({"A": None}, clusters or 5)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("dispersion:A", -1.0),
+        ("dispersion:A", np.inf),
+        ("programme:x", np.nan),
+        ("programme:x", np.inf),
+    ],
+)
+def test_impossible_shapes_of_genes_are_refused(column, value):
+    genes = pd.DataFrame({"A": [1.0], column: [value]}, index=["x"])
+    with pytest.raises(ValueError, match="dispersions must be finite .* and programmes finite"):
+        simulate_lineage({"A": None}, genes)
+    with pytest.raises(ValueError, match="table of genes is empty"):
+        simulate_lineage({"A": None}, genes[:0])
+
+
+def test_names_may_be_numbers_and_generated_genes_have_names_of_their_own():
+    adata = simulate_lineage({1: None, 2: 1}, n_cells=20, n_genes=5)
+    assert list(adata.obs["clusters"].cat.categories) == ["1", "2"]
+    genes = pd.DataFrame({"A": [1.0, 2.0]}, index=["gene_1", "x"])
+    assert simulate_lineage({"A": None}, genes, n_genes=6).var_names.is_unique

@@ -86,3 +86,14 @@ def test_no_gradient_is_left_behind():
         found = projected_gradient(encoder, ball, DIRECTIONS)
     assert not found.requires_grad
     assert all(p.grad is None for p in encoder.parameters())
+
+
+def test_an_attack_in_inference_mode_finds_the_same():
+    encoder = mlp(6, (8,), 2, torch.Generator().manual_seed(0))
+    x = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
+    wanted = projected_gradient(encoder, Ball(x, 0.1), torch.eye(2))
+    with torch.inference_mode():
+        found = projected_gradient(encoder, Ball(x.clone(), 0.1), torch.eye(2))
+    assert torch.equal(found, wanted)
+    with pytest.raises(ValueError, match="n_steps must be an integer of at least 0, got -1"):
+        projected_gradient(encoder, Ball(x, 0.1), torch.eye(2), n_steps=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import pickle
 import subprocess
@@ -918,3 +919,75 @@ def test_nothing_given_is_changed():
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(state[k], v) for k, v in encoder.state_dict().items())
     assert torch.equal(x, torch.ones(2, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (nn.Linear, "forward"),
+        (nn.ReLU, "forward"),
+        (nn.Sequential, "forward"),
+        (nn.Module, "__call__"),
+        (nn.Module, "_call_impl"),
+        (nn.functional, "linear"),
+        (nn.functional, "relu"),
+    ],
+)
+def test_functions_of_pytorch_that_were_replaced_are_noticed(monkeypatch, owner, name):
+    old = getattr(owner, name)
+
+    @functools.wraps(old)
+    def scaled(*given, **named):
+        return 5 * old(*given, **named)
+
+    monkeypatch.setattr(owner, name, scaled)
+    for method in METHODS.values():
+        with pytest.raises(TypeError, match=f"{name} was replaced in this process"):
+            method(GOOD, BALL)
+    monkeypatch.undo()
+    crown(GOOD, BALL)
+
+
+def test_a_module_with_a_call_of_its_own_is_refused():
+    encoder = chain()
+    encoder[0]._call_impl = lambda x: nn.functional.linear(x, 5 * encoder[0].weight)
+    with pytest.raises(TypeError, match=r"encoder\[0\] has a forward method of its own"):
+        crown(encoder, BALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "error", "message"),
+    [
+        ("bias", torch.ones(1), ValueError, r"a bias \(n_outputs,\) .* got \(4, 2\) .* \(1,\)"),
+        ("bias", torch.ones(3, 4), ValueError, r"a bias \(n_outputs,\)"),
+        ("bias", torch.ones(4).double(), ValueError, "of one type, .* torch.float64"),
+        ("weight", torch.ones(2), ValueError, r"a weight \(n_outputs, n_inputs\)"),
+        ("weight", torch.ones(2, 4, 2), ValueError, r"a weight \(n_outputs, n_inputs\)"),
+        ("weight", torch.ones(4, 2).to_sparse(), TypeError, "not dense"),
+        ("weight", torch.ones(4, 2, device="meta"), TypeError, "without values"),
+    ],
+)
+def test_weights_of_another_form_are_refused(name, values, error, message):
+    encoder = chain()
+    setattr(encoder[0], name, nn.Parameter(values))
+    for method in METHODS.values():
+        with pytest.raises(error, match=message):
+            method(encoder, BALL)
+
+
+def test_a_wide_network_takes_inputs_that_were_rounded():
+    # float32 has no number between 1 and 1 + 2**-23: the input of a float64 network may have moved
+    encoder = network(([[1e6]], [-1e6]))
+    x = torch.ones(1, 1)
+    lower, upper = crown(encoder, Ball(x, 0.0), rounding="computed")
+    for z in (encoder(x.double()), encoder(x.double() + 2.0**-24)):
+        assert (lower <= z).all()
+        assert (z <= upper).all()
+
+
+def test_weights_made_in_inference_mode():
+    with torch.inference_mode():
+        encoder = chain()
+        wanted = crown(encoder, BALL, rounding="computed")
+    found = crown(encoder, BALL, rounding="computed")
+    assert torch.equal(torch.cat(found), torch.cat(wanted))

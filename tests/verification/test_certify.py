@@ -225,3 +225,13 @@ def test_missing_labels_are_refused(model, missing):
         certified_label_fraction(model, X, labels, eps=0.1)
     with pytest.raises(ValueError, match="labels must hold one label for each of 120 cells"):
         certified_label_fraction(model, X, "clusters", eps=0.1)
+
+
+def test_a_model_whose_network_was_made_double_keeps_its_coordinates_inside():
+    X = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    model = rpumap.ParametricUMAP(n_steps=5, random_state=0).fit(X)
+    model.encoder_.double()
+    lower, upper = rpumap.certify(model, X, 0.0)
+    z = model.transform(X.astype(float) * (1 + 2.0**-25))
+    assert lower.dtype == np.float32
+    assert ((lower <= z) & (z <= upper)).all()

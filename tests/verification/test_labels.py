@@ -108,3 +108,10 @@ def test_bad_input_to_labels_are_certain(change, message):
     }
     with pytest.raises(ValueError, match=message):
         labels_are_certain(**(good | change))
+
+
+def test_leave_one_out_is_a_flag():
+    with pytest.raises(ValueError, match="leave_one_out must be True or False, got 'no'"):
+        labels_are_certain(
+            [[0.0], [1.0]], [[0.0], [1.0]], [[0.0], [1.0]], ["a", "b"], 1, leave_one_out="no"
+        )
