@@ -317,16 +317,19 @@ def _names(adata: AnnData) -> pd.Index:
 
 def _part(adata: AnnData, layer: str | None) -> Any:
     try:
-        return adata.X if layer is None else adata.layers[layer]
+        X = adata.X if layer is None else adata.layers[layer]
+        if X is None or X.shape == adata.shape:
+            return X
     except (TypeError, ValueError) as error:
         if adata.isbacked:
             raise ValueError(
                 f"this part of the file {adata.filename} cannot be read ({error}): load the file "
                 "with adata.to_memory() before you take a part of the table"
             ) from None
-        # scipy fails to take rows by number and columns by a slice that runs backwards
-        view = adata[:, np.arange(adata.n_vars)]
-        return view.X if layer is None else view.layers[layer]
+    # Rows by number and columns by a slice that runs backwards: scipy fails, or, before 1.17, gives
+    # a matrix of another shape.
+    view = adata[:, np.arange(adata.n_vars)]
+    return view.X if layer is None else view.layers[layer]
 
 
 def _row_sums(values: csr_matrix) -> np.ndarray:

@@ -6,7 +6,6 @@ Every check names the argument, says what was found, and says what is needed.
 from __future__ import annotations
 
 import numbers
-import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +43,13 @@ def check_number(
     >>> check_number("eps", 0.2)
     0.2
     """
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-    in_range = is_number and least <= value <= most and abs(value) <= sys.float_info.max
+    number = np.nan
+    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number that no float can hold
+            number = np.inf
+    in_range = least <= number <= most and np.isfinite(number)
     if not in_range:
         limits = (
             f"a finite number of at least {least:g}"

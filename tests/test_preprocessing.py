@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -49,9 +50,10 @@ def totals(adata):
 
 
 def silent(function, *arguments):
-    """Call a function that must not warn."""
+    """Call a function that must not warn; what libraries say to developers is no matter."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)
         return function(*arguments)
 
 
@@ -185,7 +187,7 @@ def test_a_stored_size_may_be_of_any_numeric_type(adata, dtype):
         (np.append(np.inf, np.full(149, 1e4)), "negative or infinite in 1 of 150"),
         (np.full(150, -1.0), "negative or infinite in 150 of 150"),
         (pd.Categorical(np.full(150, 10000)), "of type category, not numbers"),
-        (np.full(150, "10000"), "of type object, not numbers"),
+        (np.full(150, "10000"), "of type (object|str), not numbers"),
         (np.full(150, True), "of type bool, not numbers"),
         (np.full(150, 1e4 + 0j), "of type complex128, not numbers"),
     ],
@@ -393,11 +395,13 @@ def test_tables_on_disk(adata, tmp_path, dense):
         np.testing.assert_array_equal(prep.transform(disk[20:50]), expected[20:50])
         np.testing.assert_array_equal(fitted(disk).genes_, prep.genes_)
         np.testing.assert_array_equal(fitted(disk, layer="counts").transform(disk), expected)
-        for use in (prep.transform, lambda part: drop_counts(part, 0.5)):  # h5py cannot do this
-            with pytest.raises(
-                ValueError, match=r"cannot be read .*with adata.to_memory\(\) before"
-            ):
-                use(disk[::-1])
+        backwards = disk[::-1]
+        try:  # h5py cannot read this, newer versions of anndata can
+            np.testing.assert_array_equal(prep.transform(backwards), expected[::-1])
+        except ValueError as error:
+            assert re.search(r"cannot be read .*with adata.to_memory\(\) before", str(error))
+            with pytest.raises(ValueError, match=r"adata.to_memory\(\) before"):
+                drop_counts(backwards, 0.5)
     finally:
         disk.file.close()
 
@@ -661,14 +665,16 @@ def test_errors_say_where_the_counts_are(adata):
 
 
 def test_fractions_are_told_once_and_everything_works(adata):
+    def told(call):
+        with pytest.warns(UserWarning, match="whole numbers") as said:
+            call()
+        return [warning.filename for warning in said if warning.category is UserWarning]
+
     adata.X = adata.X * np.float32(0.9137)
-    with pytest.warns(UserWarning, match="whole numbers") as said:
-        X = Preprocessor(n_top_genes=20).fit_transform(adata)
-    assert len(said) == 1
-    assert np.isfinite(X).all()
-    with pytest.warns(UserWarning, match="whole numbers") as said:
-        fitted(adata).transform(adata)
-    assert [warning.filename for warning in said] == [__file__] * 2  # where the user called
+    prep = Preprocessor(n_top_genes=20)
+    assert told(lambda: prep.fit_transform(adata)) == [__file__]  # where the user called
+    assert told(lambda: fitted(adata).transform(adata)) == [__file__] * 2
+    assert np.isfinite(prep.fit_transform(adata)).all()
 
 
 # --- what is wrong, and with what ----------------------------------------------------------------
