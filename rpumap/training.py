@@ -273,7 +273,7 @@ def train(
     """
     from tqdm import tqdm
 
-    check_integer("n_steps", n_steps, least=1)
+    check_integer("n_steps", n_steps, least=0)
     check_integer("batch_size", batch_size, least=1)
     check_integer("negative_sample_rate", negative_sample_rate, least=0)
     if generator is None:

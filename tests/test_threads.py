@@ -94,17 +94,19 @@ def test_cores_are_those_that_the_process_may_use():
 def test_a_quota_is_kept():
     # joblib takes this variable as it takes the quota of a container
     code = """
-import os, warnings
+import os, time
 import numpy as np
 import threadpoolctl
 import rpumap
 from rpumap._threads import granted_threads
 X = np.random.default_rng(0).normal(size=(3000, 50)).astype("float32")
 rpumap.ParametricUMAP(n_steps=1).fit(X[:50])  # what is loaded at first use
+time.sleep(1)  # a thread that has ended leaves the list a little later
 before, pools = len(os.listdir("/proc/self/task")), threadpoolctl.threadpool_info()
 model = rpumap.ParametricUMAP(n_steps=20, random_state=0).fit(X)
 rpumap.certify(model, X[:50], 0.1)
-assert len(os.listdir("/proc/self/task")) == before
+time.sleep(1)
+assert len(os.listdir("/proc/self/task")) <= before
 assert threadpoolctl.threadpool_info() == pools
 with granted_threads():
     assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
