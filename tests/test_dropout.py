@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from anndata import AnnData
+from examples import three_types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -253,19 +254,6 @@ def test_bad_counts_are_refused(table):
 
 
 # --- CountDropper -------------------------------------------------------------------------------
-
-
-def three_types(n_cells=300, n_genes=40, seed=0):
-    """Draw counts of three types; one gene in four is a marker, five times as high in one type."""
-    draw = np.random.default_rng(seed)
-    rate = np.tile(draw.gamma(1, 2, n_genes), (n_cells, 1))
-    kind = np.arange(n_cells) % 3
-    for marker in range(0, n_genes, 4):
-        rate[kind == marker // 4 % 3, marker] *= 5
-    counts = draw.poisson(rate * draw.lognormal(0, 0.3, (n_cells, 1)) + 0.05)
-    adata = AnnData(csr_matrix(counts.astype(np.float32)))
-    adata.var_names = [f"gene{g}" for g in range(n_genes)]
-    return adata
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from examples import labels_at
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
 
@@ -181,20 +182,6 @@ def test_the_number_of_threads_is_left_alone(model):
 
 
 # --- labels ---
-
-
-def labels_at(points, Z, labels, k, own=None):
-    """Classify by counting, one point at a time; ties go to the label that sorts first."""
-    found = []
-    for i, point in enumerate(points):
-        distance = ((Z - point) ** 2).sum(1)
-        if own is not None:
-            distance[own[i]] = np.inf
-        names, votes = np.unique(
-            labels[np.argsort(distance, kind="stable")[:k]], return_counts=True
-        )
-        found.append(names[votes.argmax()])
-    return np.array(found)
 
 
 def test_certified_labels_withstand_attack(model):

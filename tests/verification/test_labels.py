@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from examples import labels_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,20 +12,6 @@ from rpumap.verification import labels as labels_module
 from rpumap.verification import labels_are_certain
 
 drawn = settings(deadline=None, derandomize=True, max_examples=60)
-
-
-def labels_at(points, Z, labels, k, own=None):
-    """Classify by counting, one point at a time; ties go to the label that sorts first."""
-    found = []
-    for i, point in enumerate(points):
-        distance = ((Z - point) ** 2).sum(1)
-        if own is not None:
-            distance[own[i]] = np.inf
-        names, votes = np.unique(
-            labels[np.argsort(distance, kind="stable")[:k]], return_counts=True
-        )
-        found.append(names[votes.argmax()])
-    return np.array(found)
 
 
 @drawn
