@@ -7,9 +7,12 @@ PY     := $(BIN)/python
 READY  := $(VENV)/.ready
 LIRPA  := auto_LiRPA==0.3
 # The ends of the ranges in pyproject.toml are tested in environments of their own. The newest
-# versions ask for a newer Python than the oldest have wheels for.
+# versions ask for a newer Python than the oldest have wheels for. What pyenv installed is found even
+# where it is not the version in use.
+PYENV         := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 NEWEST        ?= _build/newest
-NEWEST_PYTHON ?= $(call FIRST,python3.13 python3.12)
+NEWEST_PYTHON ?= $(call FIRST,python3.13 python3.12 \
+	$(wildcard $(PYENV)/3.13.*/bin/python3.13 $(PYENV)/3.12.*/bin/python3.12))
 LOWEST        ?= _build/lowest
 LOWEST_PYTHON ?= $(call FIRST,python3.11)
 FIRST  = $(shell for name in $(1); do if $$name -c '' 2>/dev/null; then echo $$name; break; fi; done)
