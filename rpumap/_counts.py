@@ -320,12 +320,14 @@ def _part(adata: AnnData, layer: str | None) -> Any:
         X = adata.X if layer is None else adata.layers[layer]
         if X is None or X.shape == adata.shape:
             return X
+        problem = f"it comes in the shape {X.shape}"
     except (TypeError, ValueError) as error:
-        if adata.isbacked:
-            raise ValueError(
-                f"this part of the file {adata.filename} cannot be read ({error}): load the file "
-                "with adata.to_memory() before you take a part of the table"
-            ) from None
+        problem = str(error)
+    if adata.isbacked:
+        raise ValueError(
+            f"this part of the file {adata.filename} cannot be read ({problem}): load the file "
+            "with adata.to_memory() before you take a part of the table"
+        )
     # Rows by number and columns by a slice that runs backwards: scipy fails, or, before 1.17, gives
     # a matrix of another shape.
     view = adata[:, np.arange(adata.n_vars)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
@@ -34,3 +36,11 @@ def labels_at(
         )
         found.append(names[votes.argmax()])
     return np.array(found)
+
+
+def default_device_meta() -> torch.device:
+    """Give a default device without values; skip the test if PyTorch does not tell of it."""
+    with torch.device("meta"):
+        if torch.get_default_device().type != "meta":
+            pytest.skip("this PyTorch does not tell of a default device that a block has set")
+    return torch.device("meta")

@@ -18,6 +18,7 @@ import pytest
 import sklearn
 import torch
 from anndata import AnnData
+from examples import default_device_meta
 from scipy.sparse import coo_matrix, csr_array, csr_matrix, lil_matrix
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
@@ -421,7 +422,7 @@ def trust_floor(cells) -> float:
         torch.no_grad,
         torch.inference_mode,
         lambda: torch.autocast("cpu", torch.bfloat16),
-        lambda: torch.device("meta"),
+        default_device_meta,
     ],
 )
 def test_modes_of_pytorch_around_the_calls_change_no_bit(around):

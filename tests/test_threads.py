@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from examples import default_device_meta
 
 from rpumap._threads import granted_cores, plain_torch, single_thread
 
@@ -169,7 +170,7 @@ assert os.waitpid(child, 0)[1] == 0
         torch.no_grad,
         torch.inference_mode,
         lambda: torch.autocast("cpu", torch.bfloat16),
-        lambda: torch.device("meta"),
+        default_device_meta,
     ],
 )
 def test_what_is_switched_on_around_does_not_matter(around):
