@@ -57,9 +57,9 @@ def check_number(
             else (f"a number from {least:g} to {most:g}")
         )
         raise ValueError(f"{name} must be {limits}, got {value!r}")
-    if above and value == least:
+    if above and number == least:
         raise ValueError(f"{name} must be above {least:g}, got {value!r}")
-    return float(value)
+    return number
 
 
 def check_integer(name: str, value: Any, least: int, most: int | None = None) -> int:

@@ -65,6 +65,7 @@ DROPPED_CELLS = 512  # copies in a step
 SAME_CELLS = 1e-3
 
 
+@plain_torch()
 def fine_tune(
     model: ParametricUMAP,
     X: ArrayLike,
@@ -128,19 +129,6 @@ def fine_tune(
     True
     """
     check_model(model)
-    with plain_torch():
-        return _fine_tune(model, X, {name: term}, reconstruction, n_steps, learning_rate, generator)
-
-
-def _fine_tune(
-    model: ParametricUMAP,
-    X: ArrayLike,
-    terms: dict[str, LossTerm],
-    reconstruction: float,
-    n_steps: int,
-    learning_rate: float,
-    generator: torch.Generator,
-) -> ParametricUMAP:
     check_number("reconstruction", reconstruction)
     check_number("learning_rate", learning_rate, above=True)
     check_integer("n_steps", n_steps, least=1)
@@ -162,7 +150,7 @@ def _fine_tune(
         n_steps=n_steps,
         learning_rate=learning_rate,
         generator=generator,
-        terms=terms | {"reconstruction": keep},
+        terms={name: term, "reconstruction": keep},
     )
     tuned = copy.copy(model)
     tuned.callbacks = model.callbacks
