@@ -31,7 +31,7 @@ from rpumap.training import WEIGHTINGS, Callback, Weighting, train
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-TRANSFORM_BATCH = 8192
+TRANSFORM_BATCH = 1024
 
 
 class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -56,9 +56,9 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Negative pairs for each edge.
     repulsion_strength : float, default 1.0
         Weight of the negative pairs, the paper's eta.
-    batch_size : int, default 4096
+    batch_size : int, default 2048
         Edges drawn in each step.
-    n_steps : int, default 800
+    n_steps : int, default 500
         Gradient steps of Adam.
     learning_rate : float, default 1e-2
         Peak learning rate; constant for the first half, then linear to zero. The paper gives 1e-3,
@@ -117,8 +117,8 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         weighting: Weighting = "graph",
         negative_sample_rate: int = 5,
         repulsion_strength: float = 1.0,
-        batch_size: int = 4096,
-        n_steps: int = 800,
+        batch_size: int = 2048,
+        n_steps: int = 500,
         learning_rate: float = 1e-2,
         neighbors: str | tuple[np.ndarray, np.ndarray] = "auto",
         device: str | torch.device = "auto",

@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad, softplus
 
 EPSILON = 1e-3
 PENALTIES = ("width", "area")
@@ -102,7 +104,7 @@ def log_odds(squared_distance: Tensor, a: float, b: float) -> Tensor:
     >>> log_odds(torch.tensor([1.0]), a=1.0, b=1.0).round(decimals=3).tolist()
     [0.0010000000474974513]
     """
-    return math.log(a) + b * torch.log(squared_distance + EPSILON)
+    return torch.log(squared_distance + EPSILON).mul_(b).add_(math.log(a))
 
 
 def similarity(squared_distance: Tensor, a: float, b: float) -> Tensor:
@@ -189,6 +191,7 @@ def umap_loss(
     *,
     p: Tensor | None = None,
     n_negatives: int = 5,
+    n_draws: int = 1,
     repulsion_strength: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     r"""Loss of a sampled list of edges, with negatives made by permuting the list.
@@ -204,6 +207,9 @@ def umap_loss(
         each counts as certain, eq. 4 (graph-based).
     n_negatives : int
         Negative pairs for each edge.
+    n_draws : int
+        How often they are drawn. The mean over the draws counts, so that more of them change the
+        noise of the second term and not its size. Lowered where the list is too short.
     repulsion_strength : float
         The paper's eta.
 
@@ -224,6 +230,13 @@ def umap_loss(
     its gradient is another shift. A negative pair counts as unconnected (p = 0), because a random
     pair almost never is an edge.
 
+    The gradient is not left to automatic differentiation, since it is short: that of
+    :func:`cross_entropy` with respect to the first point of a pair is
+
+    .. math:: 2 b \, (p - q) \, \frac{z_1 - z_2}{d^2 + \epsilon} ,
+
+    and the opposite for the second. It cannot be differentiated once more.
+
     Examples
     --------
     >>> import torch
@@ -237,16 +250,74 @@ def umap_loss(
     n_edges = heads.shape[1]
     if n_negatives >= n_edges:
         raise ValueError(f"{n_edges} edges are too few for {n_negatives} negatives each")
+    n_shifts = min(n_negatives * n_draws, n_edges - 1)
+    positive, negative = _SampledLoss.apply(heads, tails, p, a, b, n_shifts)
+    rate = n_negatives / n_shifts if n_shifts else 0.0
+    return positive / n_edges, repulsion_strength * rate * negative / n_edges
 
-    def odds(other: Tensor) -> Tensor:
-        return log_odds((heads - other).square().sum(0), a, b)
 
-    t = odds(tails)
-    edge_loss = attraction(t) if p is None else cross_entropy(p, t)
-    negative = heads.new_zeros(())
-    for shift in range(1, n_negatives + 1):
-        negative = negative + repulsion(odds(tails.roll(shift, dims=1))).sum()
-    return edge_loss.sum() / n_edges, repulsion_strength * negative / n_edges
+class _SampledLoss(torch.autograd.Function):
+    """Sums of the loss over edges and over negative pairs, with their gradients in closed form."""
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any, heads: Tensor, tails: Tensor, p: Tensor | None, a: float, b: float, n_shifts: int
+    ) -> tuple[Tensor, Tensor]:
+        positive, pull = _pair_loss(heads - tails, p, a, b)
+        # The tails shifted by n_shifts, ..., 2, 1 places: views of one list that starts early.
+        n_edges = heads.shape[1]
+        wrapped = torch.cat([tails[:, n_edges - n_shifts :], tails], dim=1)
+        shifted = wrapped.unfold(1, n_edges, 1)[:, :n_shifts]
+        negative, push = _pair_loss(heads.unsqueeze(1) - shifted, 0, a, b)
+        ctx.save_for_backward(pull, push.sum(1), _shift_back(push))
+        return positive, negative
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_positive: Tensor, of_negative: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        pull, push_heads, push_tails = ctx.saved_tensors
+        pull = of_positive * pull
+        heads = torch.addcmul(pull, of_negative, push_heads)
+        tails = -torch.addcmul(pull, of_negative, push_tails)
+        return heads, tails, None, None, None, None
+
+
+def _pair_loss(
+    difference: Tensor, p: Tensor | int | None, a: float, b: float
+) -> tuple[Tensor, Tensor]:
+    """Sum the loss of pairs, and differentiate it by their difference, (n_components, ...).
+
+    `p` is None for certain edges, 0 for negative pairs. `difference` is overwritten: new memory
+    would cost as much as the arithmetic.
+    """
+    squared = torch.zeros_like(difference[0])
+    for along_axis in difference:
+        squared.addcmul_(along_axis, along_axis)
+    t = log_odds(squared, a, b)
+    if p is None:
+        loss, excess = attraction(t), torch.sigmoid(t)
+    elif isinstance(p, Tensor):
+        loss, excess = cross_entropy(p, t), p - torch.sigmoid(-t)
+    else:
+        loss, excess = repulsion(t), torch.sigmoid(-t).neg_()
+    gradient = difference.mul_(excess.mul_(2 * b).div_(squared.add_(EPSILON)))
+    return loss.sum(), gradient
+
+
+def _shift_back(push: Tensor) -> Tensor:
+    """Sum what each tail gets: row k of `push`, (.., k, edge), was shifted by n_shifts - k."""
+    n_components, n_shifts, n_edges = push.shape
+    if not n_shifts:
+        return push.new_zeros(n_components, n_edges)
+    # With zeros after each row, a row's start can be read one place further on than the last one's:
+    # element (k, j) of the view is push[k, j - k], or a zero.
+    width = n_edges + n_shifts
+    padded = pad(push, (0, n_shifts)).contiguous()
+    view = (n_components, n_shifts, width - 1), (n_shifts * width, width - 1, 1)
+    due = padded.as_strided(*view).sum(1)
+    total = pad(due[:, n_shifts:], (0, 1))
+    total[:, n_edges - n_shifts :] += due[:, :n_shifts]
+    return total
 
 
 def bound_loss(lower: Tensor, upper: Tensor, scale: Tensor, penalty: str = "width") -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from rpumap._threads import plain_torch
 from rpumap._validation import check_choice, check_integer
@@ -36,10 +37,16 @@ LossTerm = Callable[[TrainingStep], Tensor]
 # new shape, which costs more than the product itself if every step has another number of cells.
 ROW_BLOCK = 256
 REPORT_EVERY = 25
+# Negative pairs are cheap beside the network, and their noise is what slows the training: 400 steps
+# with four draws a pair reach what 800 with one do (tests/benchmarks/study_training.py).
+NEGATIVE_DRAWS = 6
+# Steps whose edges are drawn together. In one long sorted list of points each edge is found close
+# to the last one, which is several times faster than a search for each by itself.
+STEPS_DRAWN = 64
 
 
 class EdgeSampler:
-    """Draw lists of edges from the fuzzy graph.
+    """Draw lists of edges from the fuzzy graph, each edge as evenly over the lists as can be.
 
     Parameters
     ----------
@@ -78,6 +85,7 @@ class EdgeSampler:
         self.ends = torch.as_tensor(np.stack([edges.row, edges.col]), device=device).long()
         self.weighting = check_choice("weighting", weighting, WEIGHTINGS)
         self.generator = generator
+        self.drawn = torch.empty(0, dtype=torch.long, device=device)
         if weighting == "graph":
             # sums of many small strengths need double precision
             cumulative = np.cumsum(edges.data, dtype=np.float64)
@@ -86,7 +94,7 @@ class EdgeSampler:
             self.p = torch.tensor(edges.data, dtype=torch.float32, device=device)
 
     def draw(self, n_edges: int) -> tuple[Tensor, Tensor | None]:
-        """Draw edges with replacement.
+        """Draw edges, in random order.
 
         Returns
         -------
@@ -95,24 +103,34 @@ class EdgeSampler:
         p : torch.Tensor of shape (n_edges,) or None
             Strengths for ``"probability"``, None for ``"graph"``.
         """
-        device, n_known = self.ends.device, self.ends.shape[1]
+        if len(self.drawn) < n_edges:
+            self.drawn = self._draw_ahead(n_edges * STEPS_DRAWN)
+        edge, self.drawn = self.drawn[:n_edges], self.drawn[n_edges:]
+        p = None if self.weighting == "graph" else self.p.index_select(0, edge)
+        return self.ends.index_select(1, edge), p
+
+    def _draw_ahead(self, n_edges: int) -> Tensor:
+        """Draw one point from each of `n_edges` equal intervals, find their edges, and shuffle."""
+        options = {"device": self.ends.device, "generator": self.generator}
+        points = torch.rand(n_edges, dtype=torch.float64, **options)
+        points = (points + torch.arange(n_edges, device=self.ends.device)) / n_edges
+        n_known = self.ends.shape[1]
         if self.weighting == "graph":
-            point = torch.rand(
-                n_edges, dtype=torch.float64, device=device, generator=self.generator
-            )
-            edge = torch.searchsorted(self.cumulative, point).clamp_(max=n_known - 1)
-            return self.ends.index_select(1, edge), None
-        edge = torch.randint(n_known, (n_edges,), device=device, generator=self.generator)
-        return self.ends.index_select(1, edge), self.p.index_select(0, edge)
+            edge = torch.searchsorted(self.cumulative, points)
+        else:
+            edge = (points * n_known).long()
+        return edge.clamp_(max=n_known - 1)[torch.randperm(n_edges, **options)]
 
 
-def distinct_rows(ends: Tensor) -> tuple[Tensor, Tensor]:
+def distinct_rows(ends: Tensor, n_cells: int) -> tuple[Tensor, Tensor]:
     """List each cell of a batch of edges once, and index that list by the edges.
 
     Parameters
     ----------
     ends : torch.Tensor of shape (2, n_edges)
         Cells of each edge.
+    n_cells : int
+        Number of cells in all.
 
     Returns
     -------
@@ -125,12 +143,65 @@ def distinct_rows(ends: Tensor) -> tuple[Tensor, Tensor]:
     --------
     >>> import torch
     >>> from rpumap.training import distinct_rows
-    >>> rows, index = distinct_rows(torch.tensor([[7, 7, 2], [2, 9, 9]]))
+    >>> rows, index = distinct_rows(torch.tensor([[7, 7, 2], [2, 9, 9]]), n_cells=10)
     >>> rows[:3].tolist(), index.tolist(), len(rows)
     ([2, 7, 9], [[1, 1, 0], [0, 2, 2]], 256)
     """
-    rows, index = torch.unique(ends, return_inverse=True)
-    return nn.functional.pad(rows, (0, -len(rows) % ROW_BLOCK)), index
+    seen = torch.zeros(n_cells, dtype=torch.bool, device=ends.device)
+    seen[ends.flatten()] = True
+    rows = seen.nonzero().squeeze(1)
+    place = torch.empty(n_cells, dtype=torch.long, device=ends.device)
+    place[rows] = torch.arange(len(rows), device=ends.device)
+    return nn.functional.pad(rows, (0, -len(rows) % ROW_BLOCK)), place[ends]
+
+
+class Adam:
+    """The optimizer Adam (Kingma and Ba 2015), without the import of PyTorch's compiler.
+
+    torch.optim.Adam brings that along, which takes longer than training on some thousand cells.
+
+    Parameters
+    ----------
+    parameters : iterable of torch.nn.Parameter
+        What is trained, in place.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rpumap.training import Adam
+    >>> weight = torch.nn.Parameter(torch.tensor([1.0, -1.0]))
+    >>> (weight * torch.tensor([5.0, 0.1])).sum().backward()
+    >>> Adam([weight]).step(learning_rate=0.5)
+    >>> [round(value, 3) for value in weight.tolist()]
+    [0.5, -1.5]
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = [p for p in parameters if p.requires_grad]
+        self.means = [torch.zeros_like(p) for p in self.parameters]
+        self.squares = [torch.zeros_like(p) for p in self.parameters]
+        self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Move the parameters against their gradients, and forget those."""
+        gradients = [p.grad for p in self.parameters]
+        options = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+        adam(
+            self.parameters,
+            gradients,
+            self.means,
+            self.squares,
+            [],
+            self.steps,
+            fused=True,
+            lr=learning_rate,
+            amsgrad=False,
+            maximize=False,
+            **options,
+        )
+        for parameter in self.parameters:
+            parameter.grad = None
 
 
 def learning_rate_at(step: int, n_steps: int, peak: float) -> float:
@@ -194,8 +265,8 @@ def train(
     weighting: Weighting = "graph",
     negative_sample_rate: int = 5,
     repulsion_strength: float = 1.0,
-    batch_size: int = 4096,
-    n_steps: int = 800,
+    batch_size: int = 2048,
+    n_steps: int = 500,
     learning_rate: float = 1e-2,
     generator: torch.Generator | None = None,
     verbose: bool = False,
@@ -215,7 +286,8 @@ def train(
     a, b : float
         Constants of eq. 11.
     weighting, negative_sample_rate, repulsion_strength
-        See :class:`EdgeSampler` and :func:`rpumap.losses.umap_loss`.
+        See :class:`EdgeSampler` and :func:`rpumap.losses.umap_loss`. Negative pairs are drawn
+        ``NEGATIVE_DRAWS`` times.
     batch_size : int
         Edges drawn a step.
     n_steps : int
@@ -281,7 +353,8 @@ def train(
         generator.seed()
     sampler = EdgeSampler(graph, weighting, x.device, generator)
     embed = _Embedder(encoder, x)
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=learning_rate, fused=True)
+    encoder.zero_grad()
+    optimizer = Adam(encoder.parameters())
     every_cell = len(x) <= batch_size  # most cells are in the batch: skip the bookkeeping
     callbacks, terms = tuple(callbacks), dict(terms or {})
     losses: list[Tensor] = []
@@ -289,9 +362,8 @@ def train(
     try:
         with plain_torch():
             for step in range(n_steps):
-                optimizer.param_groups[0]["lr"] = learning_rate_at(step, n_steps, learning_rate)
                 ends, p = sampler.draw(batch_size)
-                rows, index = (None, ends) if every_cell else distinct_rows(ends)
+                rows, index = (None, ends) if every_cell else distinct_rows(ends, len(x))
                 z = embed(rows)
                 at_ends = z.T.contiguous().index_select(1, index.flatten())
                 heads, tails = at_ends.unflatten(1, (2, batch_size)).unbind(1)
@@ -302,13 +374,13 @@ def train(
                     b,
                     p=p,
                     n_negatives=negative_sample_rate,
+                    n_draws=NEGATIVE_DRAWS,
                     repulsion_strength=repulsion_strength,
                 )
                 seen = TrainingStep(step, encoder, x, z, rows)
                 loss = torch.stack([positive, negative, *_further(terms, seen)])
-                optimizer.zero_grad()
                 loss.sum().backward()
-                optimizer.step()
+                optimizer.step(learning_rate_at(step, n_steps, learning_rate))
                 losses.append(loss.detach())
                 if callbacks and _should_stop(callbacks, step, losses[-1], encoder):
                     break

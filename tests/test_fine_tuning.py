@@ -208,7 +208,7 @@ def test_a_term_of_ones_own(base):
 
 def test_pancreas_cells(cells):
     model = rpumap.ParametricUMAP(random_state=0).fit(cells.X)
-    robust = robustify(model, cells.X, n_steps=300)
+    robust = robustify(model, cells.X)
     some = cells.X[::20]
     assert mean_width(robust, some) < mean_width(model, some) / 5
     for score in (lambda Z: trustworthiness(cells.X, Z), lambda Z: knn_accuracy(Z, cells.labels)):

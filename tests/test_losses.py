@@ -131,6 +131,36 @@ def test_loss_of_a_list_equals_the_sum_written_out():
     assert float(graph_based) == pytest.approx(float(certain), rel=1e-12)
 
 
+def test_more_draws_are_more_shifts_of_less_weight():
+    heads, tails = torch.randn(2, 2, 40, generator=torch.Generator().manual_seed(0)).double()
+    once = [umap_loss(heads, tails, A, B, n_negatives=n)[1] for n in range(1, 40)]
+    for n_negatives, n_draws in ((5, 4), (1, 39), (5, 20)):  # the last would be too many
+        n_shifts = min(n_negatives * n_draws, 39)
+        _, found = umap_loss(heads, tails, A, B, n_negatives=n_negatives, n_draws=n_draws)
+        torch.testing.assert_close(found, once[n_shifts - 1] * n_negatives / n_shifts)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 5])
+@pytest.mark.parametrize("n_edges", [4, 9])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_gradient_in_closed_form_equals_autograd(n_components, n_edges, is_weighted):
+    draw = torch.Generator().manual_seed(n_edges)
+    ends = torch.randn(2, n_components, n_edges, generator=draw, dtype=torch.float64)
+    p = torch.rand(n_edges, generator=draw, dtype=torch.float64) if is_weighted else None
+    ends.requires_grad_()
+    heads, tails = ends
+    positive, negative = umap_loss(heads, tails, A, B, p=p, n_negatives=3, repulsion_strength=0.7)
+    found = torch.autograd.grad(2 * positive + 3 * negative, ends)[0]
+
+    def odds(other):
+        return log_odds((heads - other).square().sum(0), A, B)
+
+    edges = attraction(odds(tails)) if p is None else cross_entropy(p, odds(tails))
+    pairs = [repulsion(odds(tails.roll(shift, dims=1))).sum() for shift in (1, 2, 3)]
+    total = (2 * edges.sum() + 3 * 0.7 * sum(pairs)) / n_edges
+    torch.testing.assert_close(found, torch.autograd.grad(total, ends)[0])
+
+
 @pytest.mark.parametrize(
     ("spread", "min_dist"), [(0, 0.1), (-1, 0), (np.nan, 0), (1, -0.1), (1, 1.1)]
 )

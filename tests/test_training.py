@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
 
 from rpumap.graph import fuzzy_graph, nearest_neighbors
-from rpumap.losses import fit_ab
+from rpumap.losses import fit_ab, umap_loss
 from rpumap.networks import mlp
-from rpumap.training import ROW_BLOCK, EdgeSampler, distinct_rows, learning_rate_at, train
+from rpumap.training import (
+    ROW_BLOCK,
+    STEPS_DRAWN,
+    Adam,
+    EdgeSampler,
+    distinct_rows,
+    learning_rate_at,
+    train,
+)
 
 A, B = fit_ab()
 CPU = torch.device("cpu")
@@ -54,7 +65,7 @@ def test_probability_draws_all_edges_alike_and_returns_their_strength():
 
 def test_distinct_rows_point_back_to_every_end():
     ends = torch.randint(1000, (2, 700), generator=seeded())
-    rows, index = distinct_rows(ends)
+    rows, index = distinct_rows(ends, 1000)
     assert torch.equal(rows[index], ends)
     assert len(rows) % ROW_BLOCK == 0
     assert len(rows) - len(torch.unique(ends)) < ROW_BLOCK
@@ -75,7 +86,7 @@ def test_embedding_distinct_cells_gives_the_same_gradient_as_embedding_each_end(
     x, graph = problem
     encoder = mlp(5, (16,), 2, seeded())
     ends, _ = EdgeSampler(graph, "graph", CPU, seeded()).draw(100)
-    rows, index = distinct_rows(ends)
+    rows, index = distinct_rows(ends, 1000)
     gradients = []
     for z in (encoder(x[ends.flatten()]), encoder(x[rows])[index.flatten()]):
         encoder.zero_grad()
@@ -225,3 +236,70 @@ def test_options_of_train_are_checked(option, message):
     graph = fuzzy_graph(*nearest_neighbors(X, 5))
     with pytest.raises(ValueError, match=message):
         train(mlp(3, (4,), 2), torch.as_tensor(X), graph, a=1.5, b=0.9, **option)
+
+
+def test_adam_equals_pytorch():
+    start, draw = torch.randn(7, 3, generator=seeded()), seeded(1)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
+    own, library = Adam([ours, frozen]), torch.optim.Adam([theirs])
+    for step in range(20):
+        rate = 0.1 / (1 + step)
+        library.param_groups[0]["lr"] = rate
+        theirs.grad = torch.randn(7, 3, generator=draw) * 10.0 ** (step % 5 - 2)
+        ours.grad = theirs.grad.clone()
+        own.step(rate)
+        library.step()
+        assert ours.grad is None
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    assert torch.equal(frozen, torch.ones(2))
+
+
+def test_a_gradient_from_before_is_not_used(problem):
+    x, graph = problem
+    stale, clean = mlp(5, (16,), 2, seeded()), mlp(5, (16,), 2, seeded())
+    stale[0].weight.grad = torch.ones_like(stale[0].weight)
+    for encoder in (stale, clean):
+        train(encoder, x, graph, a=A, b=B, n_steps=1, generator=seeded())
+    assert torch.equal(stale[0].weight, clean[0].weight)
+
+
+def test_each_edge_is_drawn_as_often_as_its_strength_says_to_one(problem):
+    """Over the steps that are drawn together, in an order that says nothing of the edge."""
+    graph = problem[1]
+    for weighting in ("graph", "probability"):
+        sampler = EdgeSampler(graph, weighting, CPU, seeded())
+        ends = torch.cat([sampler.draw(100)[0] for _ in range(STEPS_DRAWN)], dim=1)
+        times = np.zeros(graph.shape)
+        np.add.at(times, tuple(ends.numpy()), 1)
+        strength = graph.toarray() if weighting == "graph" else (graph.toarray() > 0)
+        expected = 100 * STEPS_DRAWN * strength / strength.sum()
+        assert np.abs(times - expected).max() < 2
+        order = np.corrcoef(ends[0, :-1], ends[0, 1:])[0, 1]
+        assert abs(order) < 0.06  # five standard deviations
+
+
+def test_training_creates_no_tensor_on_the_default_device(problem):
+    """A tensor whose device is not said lands on this fake one, and meets those on the CPU."""
+    x, graph = problem
+    encoder, rate = mlp(5, (16,), 2, seeded()), 1e-3
+    with torch.device("meta"):
+        for weighting in ("graph", "probability"):
+            ends, p = EdgeSampler(graph, weighting, CPU, seeded()).draw(64)
+            rows, index = distinct_rows(ends, len(x))
+            heads, tails = encoder(x[rows]).T[:, index.flatten()].unflatten(1, (2, 64)).unbind(1)
+            sum(umap_loss(heads, tails, A, B, p=p, n_draws=3)).backward()
+            Adam(encoder.parameters()).step(rate)
+    assert all(weight.device == CPU and weight.isfinite().all() for weight in encoder.parameters())
+
+
+def test_training_leaves_the_compiler_of_pytorch_alone():
+    code = """
+import sys
+import numpy as np
+import rpumap
+rpumap.ParametricUMAP(n_steps=3).fit(np.random.default_rng(0).normal(size=(60, 5)))
+assert "torch._dynamo" not in sys.modules
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
