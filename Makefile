@@ -16,6 +16,11 @@ NEWEST_PYTHON ?= $(call FIRST,python3.13 python3.12 \
 LOWEST        ?= _build/lowest
 LOWEST_PYTHON ?= $(call FIRST,python3.11)
 FIRST  = $(shell for name in $(1); do if $$name -c '' 2>/dev/null; then echo $$name; break; fi; done)
+# The programs that rpumap is compared with have an environment of their own; BENCH selects, as in
+# BENCH="--data pancreas --methods rpumap UMAP".
+PEERS    := _build/bench
+PEERS_PY := $(PEERS)/venv/$(notdir $(BIN))/python
+BENCH    ?=
 # Two workers share the notebooks and the tests, one thread each.
 TESTS  ?= -n 2 --dist worksteal --durations 10 --nbmake --nbmake-timeout 600 notebooks/*.ipynb tests rpumap
 
@@ -55,7 +60,10 @@ help:
 	@echo "make pairs      check that the two agree"
 	@echo "make lint       check style and types; 'make format' mends style where it can"
 	@echo "make links      check the links that leave the book (needs the network)"
-	@echo "make bench      measure speed"
+	@echo "make bench      compare speed, memory and quality with other programs, in an environment of"
+	@echo "                its own: under 2 hours on 2 cores; a quarter of an hour with"
+	@echo "                BENCH='--data pancreas --repeats 1 --limit 200'; an interrupted run goes on"
+	@echo "                (PUBLISH=1: keep the results in book/performance.json)"
 	@echo "make lock       resolve requirements.lock anew (needs a package index)"
 	@echo "make clean      remove what was built, but not $(VENV)"
 
@@ -125,8 +133,22 @@ format: $(READY)
 links: $(READY)
 	@$(PY) book/build.py linkcheck
 
-bench: $(READY)
-	for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
+# The scripts tests/benchmarks/bench_*.py look into one thing each and are called singly.
+bench: $(PEERS)/.ready
+	$(PY) tests/benchmarks/peers/run.py $(BENCH)
+	$(PY) tests/benchmarks/peers/single.py
+	@$(PY) book/performance_page.py $(if $(PUBLISH),--publish)
+
+# TensorFlow needs an older h5py than the project's.
+$(PEERS)/.ready: requirements.lock tests/benchmarks/peers/requirements.txt $(READY)
+	@rm -f $@
+	@echo "installing the programs to compare with into $(PEERS)/venv (some minutes, once)"
+	@$(PY) -m venv --clear $(PEERS)/venv
+	@grep -v '^h5py=' requirements.lock > $(PEERS)/constraints.txt
+	@$(PEERS_PY) -m pip install --quiet -c $(PEERS)/constraints.txt \
+		-r tests/benchmarks/peers/requirements.txt
+	@$(PEERS_PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
 
 # soupsieve: 3.0 breaks on Python before 3.11.5, and Debian 12 has 3.11.2
 lock:

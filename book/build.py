@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import performance_page
 import scorecard_page
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def prepare(force: bool) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     BUILD.mkdir(exist_ok=True)
     KEY.write_text(key)
+    performance_page.write()
 
 
 def settle_kernels() -> None:
