@@ -46,7 +46,7 @@ FULL_RUN := $(if $(FULL),RPUMAP_FULL=1)
 CHECK_PYTHON := import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and \
 	"rpumap needs Python 3.11, 3.12 or 3.13, and this is %d.%d. Name another one: make PYTHON=python3.12" % v)
 
-.PHONY: help book scorecard test newest lowest pairs notebooks lint format links bench lock clean
+.PHONY: help book scorecard test speed newest lowest pairs notebooks lint format links bench lock clean
 .NOTPARALLEL:
 
 help:
@@ -54,6 +54,7 @@ help:
 	@echo "                (FULL=1: the paper's settings, which take longer)"
 	@echo "make scorecard  do so, and keep the results in book/scorecard.json"
 	@echo "make test       run the tests, the doctests and every notebook"
+	@echo "make speed      check ratios of times, which fail where they have halved"
 	@echo "make newest     run the tests, not the notebooks, with the newest versions that pyproject.toml"
 	@echo "                allows (NEWEST_PYTHON=python3.13); 'make lowest' with the lowest"
 	@echo "make notebooks  write notebooks/*.ipynb from notebooks/*.py"
@@ -90,6 +91,10 @@ scorecard: $(READY) pairs
 
 test: $(READY)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m pytest $(TESTS)
+
+# Times that the tests in parallel would disturb.
+speed: $(READY)
+	$(PY) -m pytest -m speed -p no:xdist -rP tests/test_speed.py
 
 # Both run no notebooks: what the book shows was made with the locked versions.
 newest: ENV = $(NEWEST)/$(notdir $(BIN))/python

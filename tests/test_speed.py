@@ -78,7 +78,7 @@ def test_a_training_step_against_its_matrix_products(X):
     )
     share = seconds(product_loop(FEW, TYPE, backward=True), 40) / own
     print(f"{TYPE}, {HIDDEN}: products take {share:.2f} of a step")
-    assert share > 0.2  # 0.41 today
+    assert share > 0.25  # 0.51 today
 
 
 def test_projection_against_its_matrix_products():
@@ -88,7 +88,7 @@ def test_projection_against_its_matrix_products():
     bare = product_loop(len(cells), torch.float64, backward=False)
     share = seconds(bare) / seconds(lambda: embed(encoder, cells))
     print(f"float64, {HIDDEN}: products take {share:.2f} of a projection")
-    assert share > 0.6
+    assert share > 0.6  # 1.25 today: small blocks stay in the cache
 
 
 @pytest.mark.parametrize(("bound", "least"), [(crown, 0.1), (crown_ibp, 0.1)])
