@@ -152,7 +152,7 @@ legend = ax.legend(fontsize=8, ncols=2, loc="upper center")
 # The samples are drawn at random and not *stratified*, that is, not with each type in its
 # proportion. For that one would need to know the types before training.
 #
-# With `RPUMAP_FULL=1` this chapter makes five splits, with the default 800 steps and 500 epochs of
+# With `RPUMAP_FULL=1` this chapter makes five splits, with 800 steps and 500 epochs of
 # umap-learn. Otherwise it makes two or three splits, 300 steps and 250 epochs. The paper says of its
 # figure 2 neither how many splits it made nor how long it trained.
 
@@ -689,6 +689,8 @@ report(claims)
 # - Before you interpret the coordinates of a new cell, look at its distance to the nearest training cell
 #   in gene space.
 # - If you can choose the cells to train on, take more of the rare ones.
+# - With a million cells, train on a random sample of some 100,000 and `transform` them all. The page
+#   [Speed, memory and quality](../book/performance) says how long that takes.
 #
 # ## Further reading
 #

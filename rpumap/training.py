@@ -111,15 +111,14 @@ class EdgeSampler:
 
     def _draw_ahead(self, n_edges: int) -> Tensor:
         """Draw one point from each of `n_edges` equal intervals, find their edges, and shuffle."""
-        options = {"device": self.ends.device, "generator": self.generator}
-        points = torch.rand(n_edges, dtype=torch.float64, **options)
-        points = (points + torch.arange(n_edges, device=self.ends.device)) / n_edges
-        n_known = self.ends.shape[1]
+        draw, device, n_known = self.generator, self.ends.device, self.ends.shape[1]
+        points = torch.rand(n_edges, dtype=torch.float64, device=device, generator=draw)
+        points = (points + torch.arange(n_edges, device=device)) / n_edges
         if self.weighting == "graph":
             edge = torch.searchsorted(self.cumulative, points)
         else:
             edge = (points * n_known).long()
-        return edge.clamp_(max=n_known - 1)[torch.randperm(n_edges, **options)]
+        return edge.clamp_(max=n_known - 1)[torch.randperm(n_edges, device=device, generator=draw)]
 
 
 def distinct_rows(ends: Tensor, n_cells: int) -> tuple[Tensor, Tensor]:
@@ -177,7 +176,7 @@ class Adam:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
+        self.parameters: list[Tensor] = [p for p in parameters if p.requires_grad]
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
         self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
@@ -185,20 +184,21 @@ class Adam:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Move the parameters against their gradients, and forget those."""
-        gradients = [p.grad for p in self.parameters]
-        options = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
         adam(
             self.parameters,
-            gradients,
+            [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters],
             self.means,
             self.squares,
-            [],
-            self.steps,
+            max_exp_avg_sqs=[],
+            state_steps=self.steps,
             fused=True,
             lr=learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            weight_decay=0.0,
             amsgrad=False,
             maximize=False,
-            **options,
         )
         for parameter in self.parameters:
             parameter.grad = None
