@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -48,11 +49,11 @@ class Region(Protocol):
     def magnitude(self) -> Tensor:
         """Return the largest magnitude of each input over the region, (n_cells, n_inputs)."""
 
-    def support(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the support function about the centre for each row of ``rows @ weight``.
+    def support(self, rows: Tensor) -> Tensor:
+        """Return the support function about the centre for each row.
 
-        `rows` is (n_rows, n_inputs), the same for all cells, or (n_cells, n_rows, n_hidden) with
-        `weight` (n_hidden, n_inputs). Returns (n_rows,) or (n_cells, n_rows).
+        `rows` is (n_rows, n_inputs), the same for all cells, or (n_cells, n_rows, n_inputs).
+        Returns (n_rows,), if that is the same for all cells, or (n_cells, n_rows).
         """
 
     def vertex(self, direction: Tensor) -> Tensor:
@@ -68,8 +69,20 @@ class Region(Protocol):
         """
 
 
+class _OneACell:
+    """What the regions have in common: tensors whose rows are cells."""
+
+    def to(self: R, dtype: torch.dtype) -> R:
+        """Return the regions with their tensors in another number type."""
+        return _with(self, lambda tensor: tensor.to(dtype))
+
+    def rows(self: R, start: int, stop: int) -> R:
+        """Return the regions of the cells from `start` up to `stop`."""
+        return _with(self, lambda tensor: tensor[start:stop])
+
+
 @dataclass(frozen=True, eq=False)
-class Ball:
+class Ball(_OneACell):
     r"""The ball :math:`\|x' - x\|_p \le \epsilon` about each cell.
 
     Parameters
@@ -118,24 +131,15 @@ class Ball:
         """Centres of the balls, (n_cells, n_inputs)."""
         return self.x
 
-    def to(self, dtype: torch.dtype) -> Ball:
-        """Return the balls with centres in another number type."""
-        return _with(self, x=self.x.to(dtype))
-
-    def rows(self, start: int, stop: int) -> Ball:
-        """Return the balls of the cells from `start` up to `stop`."""
-        return _with(self, x=self.x[start:stop])
-
     def magnitude(self) -> Tensor:
         """Return the largest magnitude of each input, (n_cells, n_inputs)."""
         return self.x.abs() + self.eps
 
-    def support(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        r"""Return :math:`\epsilon\|v\|_q` for each row :math:`v` of ``rows @ weight`` (eq. 39)."""
-        order = DUAL_ORDER[self.norm]
-        if weight is None:
-            return self.eps * _norm(rows, order)
-        return self.eps * _ProductNorm.apply(rows, weight, order)
+    def support(self, rows: Tensor) -> Tensor:
+        r"""Return :math:`\epsilon\|v\|_q` for each row :math:`v` (eq. 39)."""
+        if self.norm == "l1":  # vector_norm is the slower way to a maximum
+            return self.eps * rows.abs().amax(-1)
+        return self.eps * torch.linalg.vector_norm(rows, DUAL_ORDER[self.norm], dim=-1)
 
     def vertex(self, direction: Tensor) -> Tensor:
         """Return the point of each ball that lies furthest in a direction."""
@@ -160,7 +164,7 @@ class Ball:
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class Box(_OneACell):
     """The box from `lower` to `upper` of each cell.
 
     Parameters
@@ -198,22 +202,13 @@ class Box:
         """Middles of the boxes, (n_cells, n_inputs)."""
         return (self.lower + self.upper) / 2
 
-    def to(self, dtype: torch.dtype) -> Box:
-        """Return the boxes with ends in another number type."""
-        return _with(self, lower=self.lower.to(dtype), upper=self.upper.to(dtype))
-
-    def rows(self, start: int, stop: int) -> Box:
-        """Return the boxes of the cells from `start` up to `stop`."""
-        return _with(self, lower=self.lower[start:stop], upper=self.upper[start:stop])
-
     def magnitude(self) -> Tensor:
         """Return the largest magnitude of each input, (n_cells, n_inputs)."""
         return self.center.abs() + (self.upper - self.lower) / 2
 
-    def support(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
+    def support(self, rows: Tensor) -> Tensor:
         r"""Return :math:`|v|^\top r` for each row, with :math:`r` half the widths of the box."""
-        product = rows if weight is None else rows @ weight
-        return apply_rows(product.abs(), (self.upper - self.lower) / 2)
+        return apply_rows(rows.abs(), (self.upper - self.lower) / 2)
 
     def vertex(self, direction: Tensor) -> Tensor:
         """Return the corner of each box that lies furthest in a direction."""
@@ -225,7 +220,7 @@ class Box:
 
 
 @dataclass(frozen=True, eq=False)
-class SparseBox:
+class SparseBox(_OneACell):
     r"""The part of a box in which at most `max_changed` inputs of a cell differ from `x`.
 
     Parameters
@@ -275,27 +270,15 @@ class SparseBox:
         """The cells themselves, (n_cells, n_inputs)."""
         return self.x
 
-    def to(self, dtype: torch.dtype) -> SparseBox:
-        """Return the regions with their tensors in another number type."""
-        return _with(
-            self, x=self.x.to(dtype), lower=self.lower.to(dtype), upper=self.upper.to(dtype)
-        )
-
-    def rows(self, start: int, stop: int) -> SparseBox:
-        """Return the regions of the cells from `start` up to `stop`."""
-        part = slice(start, stop)
-        return _with(self, x=self.x[part], lower=self.lower[part], upper=self.upper[part])
-
     def magnitude(self) -> Tensor:
         """Return the largest magnitude of each input, (n_cells, n_inputs)."""
         down, up = self.x - self.lower, self.upper - self.x
         return torch.maximum((self.x - down).abs(), (self.x + up).abs())
 
-    def support(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the sum of the largest single gains for each row of ``rows @ weight``."""
-        product = rows if weight is None else rows @ weight
+    def support(self, rows: Tensor) -> Tensor:
+        """Return the sum of the largest single gains for each row."""
         down, up = (self.x - self.lower).unsqueeze(1), (self.upper - self.x).unsqueeze(1)
-        gains = torch.relu(product) * up + torch.relu(-product) * down
+        gains = torch.relu(rows) * up + torch.relu(-rows) * down
         return gains.topk(self._n_changed, sorted=False).values.sum(-1)
 
     def vertex(self, direction: Tensor) -> Tensor:
@@ -331,7 +314,8 @@ def check_finite(name: str, *tensors: Tensor) -> None:
     for tensor in tensors:
         if tensor.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}")
-        if not tensor.isfinite().all():
+        # a sum is finite only if all its terms are; one that overflows needs the closer look
+        if not (math.isfinite(tensor.sum().item()) or tensor.isfinite().all()):
             raise ValueError(f"{name} must be finite, found NaN or infinity")
 
 
@@ -345,7 +329,10 @@ def apply_rows(rows: Tensor, vectors: Tensor) -> Tensor:
     >>> apply_rows(torch.ones(2, 3), torch.ones(4, 3)).shape
     torch.Size([4, 2])
     """
-    return vectors @ rows.T if rows.ndim == 2 else torch.bmm(rows, vectors.unsqueeze(2)).squeeze(2)
+    if rows.ndim == 2:
+        return vectors @ rows.T
+    # a view of rows as columns: with columns as such the product takes several times as long
+    return torch.bmm(rows, vectors.unsqueeze(1).mT).squeeze(2)
 
 
 def _set(region: Any, **values: Any) -> None:
@@ -354,10 +341,10 @@ def _set(region: Any, **values: Any) -> None:
         object.__setattr__(region, name, value)
 
 
-def _with(region: R, **tensors: Tensor) -> R:
-    """Copy a region with other tensors, which were checked when it was made."""
+def _with(region: R, change: Callable[[Tensor], Tensor]) -> R:
+    """Copy a region with its tensors changed; they were checked when it was made."""
     copied = object.__new__(type(region))
-    _set(copied, **(region.__dict__ | tensors))
+    _set(copied, **{k: change(v) if isinstance(v, Tensor) else v for k, v in vars(region).items()})
     return copied
 
 
@@ -432,41 +419,3 @@ def _project_l1(step: Tensor, eps: float) -> Tensor:
     shrink = threshold.gather(-1, n_kept - 1).clamp_min(0)
     inside = size.sum(-1, keepdim=True) <= eps
     return torch.where(inside, step, step.sign() * (size - shrink).clamp_min(0))
-
-
-def _norm(rows: Tensor, order: float) -> Tensor:
-    # vector_norm is the slower way to a sum
-    return rows.abs().sum(-1) if order == 1 else torch.linalg.vector_norm(rows, order, dim=-1)
-
-
-class _ProductNorm(torch.autograd.Function):
-    r"""Norms of the rows of ``rows @ weight``, the costliest step of CROWN.
-
-    The product is the largest array of the calculation. Its memory is given to the gradient of the
-    norm, so that one such array is kept for the backward pass, and the incoming gradient multiplies
-    the smaller factors, not the product.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, order: float) -> Tensor:
-        product = rows @ weight
-        norm = _norm(product, order)
-        if any(ctx.needs_input_grad):
-            if order == 1:
-                product.sign_()
-            elif order == 2:
-                product /= norm.unsqueeze(-1).clamp_min(torch.finfo(norm.dtype).tiny)
-            else:
-                largest = product.abs().argmax(-1, keepdim=True)
-                sign = product.gather(-1, largest).sign()
-                product.zero_().scatter_(-1, largest, sign)
-            ctx.save_for_backward(rows, weight, product)
-        return norm
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        rows, weight, direction = ctx.saved_tensors
-        gradient = gradient.unsqueeze(-1)
-        to_weight = (rows * gradient).flatten(0, 1).T @ direction.flatten(0, 1)
-        return (direction @ weight.T) * gradient, to_weight, None

@@ -2,8 +2,9 @@
 
 Run ``python tests/benchmarks/bench_bounds.py [repeats]``, with ``OMP_NUM_THREADS`` to choose the
 number of threads. 256 cells of 300 genes, eps 0.2. The two take turns in one process, so that
-whatever else the machine does meets both; auto_LiRPA has its own default options and traces the
-network once, outside the clock. Processor time tells more than wall time on a busy machine.
+whatever else the machine does meets both, and each repeat gives a ratio of their times. auto_LiRPA
+has its own default options and traces the network once, outside the clock. Processor time tells
+more than wall time on a busy machine.
 """
 
 from __future__ import annotations
@@ -52,22 +53,24 @@ def pairs(hidden: tuple[int, ...]) -> dict[str, tuple[Callable, Callable]]:
     }
 
 
+def summary(runs: list[tuple[float, float]]) -> str:
+    """Write our and auto_LiRPA's median time in ms, and how the ratio of the two spreads."""
+    ours, theirs = (1e3 * statistics.median(times) for times in zip(*runs, strict=True))
+    ratios = sorted(theirs / ours for ours, theirs in runs)
+    spread = ratios[0], statistics.median(ratios), ratios[-1]
+    return f"{ours:8.1f}  {theirs:10.1f}   {'  '.join(f'{ratio:5.2f}' for ratio in spread)}"
+
+
 if __name__ == "__main__":
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 11
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} repeats, medians"
-    )
-    print("                        wall, ms                   processor, ms")
-    print("hidden   method       ours  auto_LiRPA  ratio    ours  auto_LiRPA  ratio")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} repeats")
+    print("                              median, ms           ratio of a repeat")
+    print("hidden   method     time      ours  auto_LiRPA     min  median  max")
     for hidden in ((128, 128), (256, 256)):
         for name, both in pairs(hidden).items():
             for bound in both:
                 seconds(bound)
             runs = [[seconds(bound) for bound in both] for _ in range(repeats)]
-            line = f"{hidden[0]}-{hidden[1]}  {name:10}"
-            for clock in (0, 1):
-                ours, theirs = (
-                    1e3 * statistics.median(run[who][clock] for run in runs) for who in (0, 1)
-                )
-                line += f"{ours:8.1f}  {theirs:10.1f}  {theirs / ours:5.2f}"
-            print(line, flush=True)
+            for clock, word in enumerate(("wall", "processor")):
+                line = summary([(ours[clock], theirs[clock]) for ours, theirs in runs])
+                print(f"{hidden[0]}-{hidden[1]}  {name:9}  {word:9}{line}", flush=True)

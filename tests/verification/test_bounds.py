@@ -24,6 +24,7 @@ from rpumap.verification import (
     Ball,
     Box,
     SparseBox,
+    bounds,
     crown,
     crown_ibp,
     ibp,
@@ -189,6 +190,52 @@ def test_exact_where_no_sign_is_open(method, norm):
     else:
         torch.testing.assert_close(lower, want_lower)
         torch.testing.assert_close(upper, want_upper)
+
+
+def upper_by_hand(rows: Tensor, offset: Tensor, hidden: list, x: Tensor, eps: float) -> Tensor:
+    """Bound rows over an l_inf ball about one cell from above by eq. 20 to 39."""
+    for weight, bias, low, high in reversed(hidden):
+        below, above = (-low).relu(), high.relu()
+        chord = above / (above + below).clamp_min(1e-300)
+        slope = torch.where(rows >= 0, chord, (high > -low).double())
+        offset = offset + (rows * slope * (bias + torch.where(rows >= 0, below, 0.0))).sum(1)
+        rows = (rows * slope) @ weight
+    return rows @ x + offset + eps * rows.abs().sum(1)
+
+
+def crown_by_hand(encoder: nn.Sequential, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Bound all neurons of one cell, layer by layer, and return the bounds of the last."""
+    hidden: list = []
+    for linear in encoder[::2]:
+        weight, bias = linear.weight, linear.bias
+        low = -upper_by_hand(-weight, -bias, hidden, x, eps)
+        high = upper_by_hand(weight, bias, hidden, x, eps)
+        hidden.append((weight, bias, low, high))
+    return low, high
+
+
+@pytest.mark.parametrize("shift", [0, -2, -100])
+@pytest.mark.parametrize("hidden", [[12], [12, 10], [12, 10, 8]])
+def test_equal_to_all_neurons_by_hand(hidden, shift, monkeypatch):
+    # low biases make neurons inactive, and those are left out
+    encoder = random_network([6, *hidden, 2], 0, 0.5)
+    for linear in encoder[2:-1:2]:
+        linear.bias.data += shift
+    x = torch.randn(9, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    chosen, of = [], bounds.HiddenLayer.of
+    monkeypatch.setattr(
+        bounds.HiddenLayer, "of", lambda layer, cells: chosen.append(len(cells)) or of(layer, cells)
+    )
+    found = crown(encoder, Ball(x, 0.1))
+    assert bool(chosen) == (shift == -2 and len(hidden) > 1)  # some left out, not all or none
+    by_hand = (crown_by_hand(encoder, v, 0.1) for v in x)
+    wanted = [torch.stack(ends) for ends in zip(*by_hand, strict=True)]
+    gradients = [
+        torch.autograd.grad(sum(end.square().sum() for end in ends), tuple(encoder.parameters()))
+        for ends in (found, wanted)
+    ]
+    torch.testing.assert_close(list(found), wanted, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
 
 
 def test_hand_computed_two_by_two():
@@ -698,6 +745,48 @@ def test_cell_by_cell_is_the_same(method, kind):
         torch.testing.assert_close(p.grad, gradient, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("n_numbers", [1, 100, 10**9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_blocks_of_any_size_give_the_same(dtype, n_numbers, monkeypatch):
+    encoder = random_network([7, 6, 5, 2], 1, dtype=dtype)
+    x = torch.randn(11, 7, generator=torch.Generator().manual_seed(2)).to(dtype)
+
+    def ends_and_gradients() -> list[Tensor]:
+        ends = torch.cat(crown(encoder, Ball(x, 0.3)))
+        return [ends, *torch.autograd.grad(ends.square().sum(), tuple(encoder.parameters()))]
+
+    wanted = ends_and_gradients()
+    monkeypatch.setattr(bounds, "BLOCK", n_numbers)
+    rounding = 100 * torch.finfo(dtype).eps
+    torch.testing.assert_close(ends_and_gradients(), wanted, rtol=rounding, atol=100 * rounding)
+
+
+@pytest.mark.parametrize("n_cells", [1, 3, 16, 33])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("method", METHODS)
+def test_float32_is_float64_but_for_rounding(method, norm, n_cells):
+    # in float32 convolutions multiply the matrices; which ones depends on the number of rows
+    encoder = random_network([30, 17, 12, 9, 3], 0, 0.3, dtype=torch.float32)
+    x = torch.randn(n_cells, 30, generator=torch.Generator().manual_seed(0))
+    found = []
+    for network_, cells in ((encoder, x), (copy.deepcopy(encoder).double(), x.double())):
+        ends = torch.cat(METHODS[method](network_, Ball(cells, 0.1, norm)))
+        found.append([ends, *torch.autograd.grad(ends.square().sum(), [*network_.parameters()])])
+    for single, double in zip(*found, strict=True):
+        assert (single - double).abs().max() < 1e-5 * double.abs().max()
+
+
+def test_autocast_around_the_call_changes_nothing():
+    encoder = random_network([20, 16, 16, 2], 0, dtype=torch.float32)
+    x = torch.randn(8, 20, generator=torch.Generator().manual_seed(0))
+    for method in METHODS.values():
+        wanted = torch.cat(method(encoder, Ball(x, 0.1)))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = torch.cat(method(encoder, Ball(x, 0.1)))
+        assert torch.equal(found, wanted)
+        found.sum().backward()
+
+
 def test_memory_stays_under_the_limit():
     # Unlimited, one array of this calculation alone would take 460 MB.
     code = """
@@ -716,6 +805,25 @@ print(peak() - before)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert float(result.stdout) < 40 + 15  # the results and PyTorch's own buffers
+
+
+def test_gradients_keep_one_byte_of_each_sum():
+    # 512 cells x 256 rows x 300 inputs: 39 MB in bytes, 157 MB in float32
+    code = """
+import resource, torch
+from rpumap.networks import mlp
+from rpumap.verification import Ball, crown
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+encoder, x = mlp(300, (128, 128), 2, torch.Generator().manual_seed(0)), torch.ones(512, 300)
+sum(end.sum() for end in crown(encoder, Ball(x[:80], 0.1))).backward()
+before = peak()
+sum(end.sum() for end in crown(encoder, Ball(x, 0.1))).backward()
+print(peak() - before)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert float(result.stdout) < 39 + 40
 
 
 @pytest.mark.parametrize("rounding", [None, "exact", "computed"])
