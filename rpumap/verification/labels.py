@@ -7,7 +7,10 @@ every point of its box.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from functools import reduce
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,9 +21,11 @@ if TYPE_CHECKING:
 
 # Rounding of a distance, many times over.
 SLACK = 1e-9
-NUMBERS_AT_ONCE = 4_000_000
-# Cells looked at first, in multiples of the number of neighbours.
-NEAR = 4
+NUMBERS_AT_ONCE = 500_000
+# Cells looked at first: so many times the number of neighbours, and a few more.
+NEAR, MORE = 3, 20
+# Tiles of the map: how many a cell, how many at most, and in up to how many dimensions.
+TILES_A_CELL, MOST_TILES, MOST_TILED_AXES = 16, 2**20, 3
 
 
 def labels_are_certain(
@@ -66,11 +71,20 @@ def labels_are_certain(
 
     Notes
     -----
-    From any point in a box, cell j is between :math:`d_j` and :math:`D_j` away, its distances to
-    the nearest and the furthest point of the box. It is among the k nearest for certain if fewer
-    than k others have :math:`d \le D_j`, and can be only if fewer than k others have
-    :math:`D < d_j`. A label wins for certain if it has more votes than any other one when all votes
-    that are undecided go against it. Where this fails the box is halved across its longest side.
+    Let c be the middle of a box and h half its diagonal. The score of cell j at a point p of the
+    box, :math:`|p - z_j|^2 - |p - c|^2 + |h|^2`, puts the cells into the same order as their
+    distances from p. It changes linearly with p, so its least and its largest value in the box,
+    :math:`d_j` and :math:`D_j`, are exactly :math:`\sum_a (|c_a - z_{ja}| \mp h_a)^2`. Let
+    :math:`t_1 \le \dots \le t_k` be the k smallest :math:`D`. The k-th lowest score at p is at most
+    :math:`t_k`. If :math:`t_i` is the first that it does not exceed, the i - 1 cells before it have
+    lower scores and vote, and only cells with :math:`d \le t_i` can vote. A label wins for certain
+    if, for every i, it has more votes than any other one when all votes that are undecided go
+    against it. Where this fails the box is halved across its longest side.
+
+    Boxes of different cells overlap. In up to three dimensions the map is therefore also cut into
+    tiles, once, unless `max_splits` is 0. The label that wins in a tile counts for all boxes; with
+    `leave_one_out` it must lead by two of the k + 1 nearest cells there, and so wins whichever cell
+    is left out.
 
     Examples
     --------
@@ -88,36 +102,51 @@ def labels_are_certain(
     check_flag("leave_one_out", leave_one_out)
     max_splits = check_integer("max_splits", max_splits, least=0)
     votes = _Votes(Z, codes, len(names), k)
-    own = np.arange(len(lower)) if leave_one_out else np.full(len(lower), -1)
+    index = np.arange(len(lower))
+    own = index if leave_one_out else np.full(len(index), -1)
     certain = np.all(np.isfinite(lower) & np.isfinite(upper), axis=1)
-    # pieces of boxes that are still undecided: which box, and its part
-    box = np.flatnonzero(certain)
-    low, high = lower[box], upper[box]
-    label = np.zeros(len(lower), dtype=int)
-    label[box] = votes.at((low + high) / 2, own[box])
+    boxes = _Boxes(lower, upper, own, own, index).only(certain)
+    boxes = boxes._replace(label=votes.at(boxes.middle, boxes.own))
+    tiles = None
     for depth in range(max_splits + 1):
-        mixed = votes.at((low + high) / 2, own[box]) != label[box]
-        for corner in (low, high):
-            mixed |= votes.at(corner, own[box]) != label[box]
-        certain[box[mixed]] = False
-        box, low, high = (array[certain[box]] for array in (box, low, high))
-        undecided = ~votes.wins(low, high, own[box], label[box])
-        box, low, high = box[undecided], low[undecided], high[undecided]
-        if depth == max_splits or not len(box):
-            break
-        box, low, high = _halve(box, low, high)
-    certain[box] = False
+        boxes = boxes.halves() if depth else boxes
+        points = boxes.middle, boxes.low, boxes.high
+        mixed = np.any([votes.at(point, boxes.own) != boxes.label for point in points], axis=0)
+        certain[boxes.whole[mixed]] = False
+        boxes = boxes.only(certain[boxes.whole])
+        if max_splits and Z.shape[1] <= MOST_TILED_AXES:
+            tiles = tiles or _Tiles(votes, boxes, spare=int(leave_one_out))
+            mixed, won = tiles.look_up(boxes)
+            certain[boxes.whole[mixed]] = False
+            boxes = boxes.only(certain[boxes.whole] & ~won)
+        boxes = boxes.only(~votes.win(boxes))
+    certain[boxes.whole] = False
     return certain
 
 
-def _halve(
-    box: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rows, longest = np.arange(len(box)), (high - low).argmax(axis=1)
-    middle = (low + high)[rows, longest] / 2
-    left, right = high.copy(), low.copy()
-    left[rows, longest] = right[rows, longest] = middle
-    return np.tile(box, 2), np.concatenate([low, right]), np.concatenate([left, high])
+class _Boxes(NamedTuple):
+    """Boxes or pieces of them, a row each."""
+
+    low: np.ndarray
+    high: np.ndarray
+    own: np.ndarray  # the cell that is left out, or -1
+    label: np.ndarray  # the label that may be certain
+    whole: np.ndarray  # the number of the box that it is or comes from
+
+    @property
+    def middle(self) -> np.ndarray:
+        return (self.low + self.high) / 2
+
+    def only(self, which: np.ndarray) -> _Boxes:
+        return _Boxes(*(array[which] for array in self))
+
+    def halves(self) -> _Boxes:
+        """Cut each across its longest side."""
+        rows, longest = np.arange(len(self.low)), (self.high - self.low).argmax(axis=1)
+        left, right = self.high.copy(), self.low.copy()
+        left[rows, longest] = right[rows, longest] = self.middle[rows, longest]
+        ends = np.concatenate([self.low, right]), np.concatenate([left, self.high])
+        return _Boxes(*ends, *(np.tile(array, 2) for array in self[2:]))
 
 
 class _Votes:
@@ -132,77 +161,127 @@ class _Votes:
 
     def at(self, points: np.ndarray, own: np.ndarray) -> np.ndarray:
         """Return the label at each point; `own` is the cell that does not count there, or -1."""
-        if not len(points):
-            return np.empty(0, dtype=int)
         _, near = self.tree.query(points, self.k + 1)
         others = near != own[:, None]
         others[others.all(axis=1), -1] = False  # drop the own cell, or else the last one
         near = near[others].reshape(len(points), self.k)
         return self.one_hot[near].sum(axis=1).argmax(axis=1)
 
-    def wins(
-        self, low: np.ndarray, high: np.ndarray, own: np.ndarray, label: np.ndarray
-    ) -> np.ndarray:
-        """Tell whether a label has most votes wherever in its box one stands."""
-        won = np.zeros(len(low), dtype=bool)
-        todo = np.arange(len(low))
-        # The cells that can have a vote are mostly among the nearest few of the middle.
-        for n_cells in sorted({min(NEAR * self.k, len(self.Z)), len(self.Z)}):
-            step = max(1, NUMBERS_AT_ONCE // (n_cells * self.one_hot.shape[1]))
-            missed = []
-            for start in range(0, len(todo), step):
-                at = todo[start : start + step]
-                won[at], enough = self._wins(low[at], high[at], own[at], label[at], n_cells)
-                missed.append(at[~enough])
-            todo = np.concatenate(missed) if missed else todo
+    def win(self, boxes: _Boxes, spare: int = 0, n_cells: int = 0) -> np.ndarray:
+        """Tell which labels have more than `spare` votes more than others wherever one stands.
+
+        It is k + `spare` cells that vote.
+        """
+        n_cells = min(n_cells or NEAR * self.k + MORE, len(self.Z))
+        numbers = len(boxes.low) * n_cells * max(self.k, self.one_hot.shape[1])
+        parts = np.array_split(np.arange(len(boxes.low)), 1 + numbers // NUMBERS_AT_ONCE)
+        found = [self._win(boxes.only(part), spare, n_cells) for part in parts]
+        won, unsure = np.concatenate(found, axis=1)
+        if unsure.any():
+            won[unsure] = self.win(boxes.only(unsure), spare, 4 * n_cells)
         return won
 
-    def _wins(
-        self, low: np.ndarray, high: np.ndarray, own: np.ndarray, label: np.ndarray, n_cells: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Do so with the cells nearest to the middle, and tell if they are all that matter."""
-        distance, cells = self.tree.query((low + high) / 2, n_cells)
-        nearest, furthest = self._distances(low, high, cells)
-        nearest[cells == own[:, None]] = furthest[cells == own[:, None]] = np.inf
-        kth_furthest = np.partition(furthest, self.k - 1, axis=1)[:, self.k - 1 : self.k]
-        next_nearest = np.partition(nearest, self.k, axis=1)[:, self.k : self.k + 1]
+    def _win(self, boxes: _Boxes, spare: int, n_cells: int) -> tuple[np.ndarray, np.ndarray]:
+        """Do so with the cells nearest to the middle, and tell where they do not suffice for it."""
+        distance, cells = self.tree.query(boxes.middle, n_cells)
+        least, largest = self._scores(boxes, cells)
+        order = largest.argsort(axis=1)[:, : self.k + spare]
+        reach = np.take_along_axis(largest, order, axis=1)
         # A cell that was left out is at least so far from every point of the box.
-        beyond = np.maximum(0, distance[:, -1] - np.linalg.norm(high - low, axis=1) / 2)
-        enough = (beyond**2 > kth_furthest[:, 0]) | (n_cells == len(self.Z))
+        half = np.maximum(boxes.high - boxes.middle, boxes.middle - boxes.low)
+        half = np.linalg.norm(half, axis=1) * (1 + SLACK)
+        beyond = np.maximum(0, distance[:, -1] * (1 - SLACK) - half)
+        enough = (beyond**2 > reach[:, -1]) | (n_cells == len(self.Z))
 
-        surely, maybe = furthest < next_nearest, nearest <= kth_furthest
         votes = self.one_hot[cells]
-        sure = np.einsum("ij,ijl->il", surely, votes)
-        unsure = np.einsum("ij,ijl->il", maybe & ~surely, votes)
-        return _leads(sure, unsure, label, self.k) & enough, enough
+        may = (least[:, None] <= reach[:, :, None]).astype(float) @ votes
+        sure = np.take_along_axis(votes, order[:, :, None], axis=1)
+        sure = sure.cumsum(axis=1) - sure  # of those before the i-th
+        leads = _leads(sure, may - sure, boxes.label, self.k + spare, spare)
+        # More cells only add votes that may be: a label that does not lead here never will.
+        return leads & enough, leads & ~enough
 
-    def _distances(
-        self, low: np.ndarray, high: np.ndarray, cells: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return least and largest squared distance from each box to each of its cells."""
-        nearest, furthest = np.zeros((2, *cells.shape))
-        for axis in range(self.Z.shape[1]):
-            at = self.Z[cells, axis]
-            below, above = low[:, axis, None] - at, at - high[:, axis, None]
-            nearest += np.maximum(0, np.maximum(below, above)) ** 2
-            furthest += np.minimum(below, above) ** 2
-        return nearest * (1 - SLACK), furthest * (1 + SLACK)
+    def _scores(self, boxes: _Boxes, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and the largest score in each box of its cells."""
+        least, largest = np.zeros((2, *cells.shape))
+        for low, high, z in zip(boxes.low.T, boxes.high.T, self.Z.T, strict=True):
+            below, above = low[:, None] - z[cells], z[cells] - high[:, None]
+            least += np.maximum(below, above) ** 2
+            largest += np.minimum(below, above) ** 2
+        least[cells == boxes.own[:, None]] = largest[cells == boxes.own[:, None]] = np.inf
+        return least * (1 - SLACK), largest * (1 + SLACK)
 
 
-def _leads(sure: np.ndarray, unsure: np.ndarray, label: np.ndarray, k: int) -> np.ndarray:
-    """Tell whether a label beats each other one even if all undecided votes go against it.
+class _Tiles:
+    """The map cut into tiles, and where it is certain for all boxes the label of a tile."""
 
-    `sure` and `unsure` count the votes, (n_boxes, n_labels), that are certain and that may be.
+    def __init__(self, votes: _Votes, boxes: _Boxes, spare: int) -> None:
+        Z, n_axes = votes.Z, votes.Z.shape[1]
+        n = int(min(TILES_A_CELL * len(Z), MOST_TILES) ** (1 / n_axes))
+        start, stop = np.quantile(Z, (0.01, 0.99), axis=0)
+        around = (stop - start) / 4
+        self.edges = np.linspace(start - around, stop + around, n + 1)
+        # Only tiles that meet a box: marks at the corners of boxes, summed, are zero elsewhere.
+        marks = np.zeros([n + 3] * n_axes, dtype=int)
+        for sign, at in _corners(self._ends(boxes)):
+            np.add.at(marks, at, sign)
+        tile = np.argwhere(reduce(np.cumsum, range(n_axes), marks)[(slice(1, n + 1),) * n_axes])
+        low, high = (np.take_along_axis(self.edges, side, axis=0) for side in (tile, tile + 1))
+        nobody = np.full(len(tile), -1)
+        label = votes.at((low + high) / 2, nobody)
+        won = votes.win(_Boxes(low, high, nobody, label, nobody), spare)
+        # Of the tiles before: how many have a label, and the sum of the labels.
+        sums = np.zeros((*marks.shape, 2), dtype=int)
+        sums[tuple((tile + 2).T)] = np.stack([won, won * label], axis=1)
+        self.sums = reduce(np.cumsum, range(n_axes), sums)
+
+    def look_up(self, boxes: _Boxes) -> tuple[np.ndarray, np.ndarray]:
+        """Tell of boxes if a tile in them has another label, and if all tiles have a label.
+
+        Then it is their own label in all of them, since neighbouring tiles share points. Other
+        labels than their own can cancel in the sum; then the first answer is missed.
+        """
+        ends = self._ends(boxes)
+        parts = [sign * self.sums[at] for sign, at in _corners(ends)]
+        labelled, total = np.sum(parts, axis=0).T
+        return total != boxes.label * labelled, labelled == (ends[1] - ends[0]).prod(axis=0)
+
+    def _ends(self, boxes: _Boxes) -> np.ndarray:
+        """Return the first tile of each box and the one after its last, (2, n_axes, n_boxes).
+
+        What lies before the first edge, or beyond the last one, is a tile as well, without label.
+        """
+        axes = range(self.edges.shape[1])
+        first, last = (
+            [np.searchsorted(self.edges[:, a], end[:, a], "right") for a in axes]
+            for end in (boxes.low, boxes.high)
+        )
+        return np.array([first, np.add(last, 1)])
+
+
+def _corners(ends: np.ndarray) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
+    """Yield the corners of boxes, with their signs in a difference of running sums."""
+    axes = range(ends.shape[1])
+    for side in product((0, 1), repeat=len(axes)):
+        yield (-1) ** side.count(0), tuple(ends[side, axes])
+
+
+def _leads(
+    sure: np.ndarray, unsure: np.ndarray, label: np.ndarray, k: int, spare: int
+) -> np.ndarray:
+    """Tell whether a label is more than `spare` votes ahead if all undecided ones go against it.
+
+    `sure` and `unsure` count the votes that are certain and that may be, for each of several
+    thresholds: (n_boxes, n_thresholds, n_labels).
     """
-    rows = np.arange(len(sure))
-    free = k - sure.sum(axis=1, keepdims=True)
+    own = np.eye(sure.shape[2], dtype=bool)[label][:, None]
+    own_sure, own_unsure = ((own * votes).sum(axis=2, keepdims=True) for votes in (sure, unsure))
+    free = k - sure.sum(axis=2, keepdims=True)
     # A rival takes what free votes it can; the rest goes to third parties first.
     to_rival = np.minimum(free, unsure)
-    third = unsure.sum(axis=1, keepdims=True) - unsure - unsure[rows, label][:, None]
+    third = unsure.sum(axis=2, keepdims=True) - unsure - own_unsure
     left = np.maximum(0, free - to_rival - third)
-    ahead = sure[rows, label][:, None] + left > sure + to_rival
-    ahead[rows, label] = True
-    return ahead.all(axis=1)
+    return (own | (own_sure + left > sure + to_rival + spare)).all(axis=(1, 2))
 
 
 def _check_boxes(
