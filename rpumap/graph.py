@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
@@ -10,10 +13,22 @@ from scipy.sparse import coo_matrix, csr_matrix
 from rpumap._threads import granted_cores, granted_threads
 from rpumap._validation import check_integer
 
-# The largest table for which an exact search beats NNDescent, whose compilation alone takes
-# close to a minute in every new process; in multiply-adds per table (cells * cells * genes).
+# The largest tables that are searched exactly, in multiply-adds (cells * cells * genes): Euclidean
+# distances, up to about a second on two cores; others, up to where NNDescent is faster, whose
+# compilation alone takes close to a minute in every new process.
 # Measured by tests/benchmarks/bench_neighbors.py.
-EXACT_LIMIT = 60_000**2 * 300
+EXACT_LIMIT = 20_000**2 * 300
+OTHER_EXACT_LIMIT = 60_000**2 * 300
+
+# The inverted file, measured likewise
+RECALL = 0.975  # wanted share of the true neighbours, the cell itself counted
+TRIAL = 512  # cells whose true neighbours tell how many comparisons that takes
+GROUP_SIZE = 100  # cells in a group, on average
+NOISE = 0.6  # of the squared distance of a cell to its own centre
+
+# Cells, and centres, in a product of matrices: so few that the product stays in a processor's cache
+ROWS, GROUPS = 256, 32
+CROWD = 8  # candidates per neighbour; where there are more, single precision cannot tell them apart
 
 # umap-learn's own constants, so that both give the same graph
 BISECTION_STEPS = 64
@@ -23,7 +38,7 @@ SMALLEST_RELATIVE_SIGMA = 1e-3
 # Other tools' distance from a cell to itself is 0 up to their rounding; in multiples of the median
 # distance to a neighbour.
 LARGEST_SELF_DISTANCE = 1e-3
-METHODS = ("auto", "exact", "nndescent")
+METHODS = ("auto", "exact", "ivf", "nndescent")
 
 
 def nearest_neighbors(
@@ -42,12 +57,17 @@ def nearest_neighbors(
     n_neighbors : int
         Number of neighbours, the cell itself counted, as in umap-learn.
     metric : str
-        A distance known to scikit-learn (exact search) or pynndescent (approximate search).
-    method : {"auto", "exact", "nndescent"}
-        Exact search compares all pairs; NNDescent [1]_ walks a graph, and may miss a neighbour.
-        ``"auto"`` is exact up to the size where NNDescent, its compilation included, is faster.
+        A distance known to scikit-learn (exact search) or pynndescent (NNDescent); the inverted
+        file is for ``"euclidean"``.
+    method : {"auto", "exact", "ivf", "nndescent"}
+        ``"exact"`` compares all pairs. ``"ivf"``, an inverted file [1]_, forms groups by k-means
+        and compares each with the cells nearest to its centre: with as many as it takes to find
+        97.5 % of the neighbours of 512 cells, for which all pairs are compared. ``"nndescent"``
+        [2]_ compares cells with the neighbours of their neighbours, and is compiled anew in every
+        process. The latter two miss some neighbours. ``"auto"`` is exact up to 20,000 cells of 300
+        genes and then an inverted file; for other metrics, exact up to 60,000 and then NNDescent.
     random_state : int or RandomState, optional
-        Seed of NNDescent; exact search has no randomness.
+        Seed of NNDescent; the other two have no randomness.
 
     Returns
     -------
@@ -64,7 +84,8 @@ def nearest_neighbors(
 
     References
     ----------
-    .. [1] Dong, Moses and Li (2011), Efficient k-nearest neighbor graph construction for generic
+    .. [1] Jegou, Douze and Schmid (2011), Product quantization for nearest neighbor search.
+    .. [2] Dong, Moses and Li (2011), Efficient k-nearest neighbor graph construction for generic
        similarity measures.
 
     Examples
@@ -84,16 +105,22 @@ def nearest_neighbors(
     _check_metric(metric)
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(
-            f"neighbors={method!r} is unknown: use 'auto', 'exact', 'nndescent' or a pair of "
-            "arrays (indices, distances)"
+            f"neighbors={method!r} is unknown: use 'auto', 'exact', 'ivf', 'nndescent' or a pair "
+            "of arrays (indices, distances)"
         )
+    euclidean = metric == "euclidean"
+    if method == "ivf" and not euclidean:
+        raise ValueError(f"neighbors='ivf' is for metric='euclidean', not {metric!r}")
     if method == "auto":
-        method = "exact" if n_cells * n_cells * X.shape[1] <= EXACT_LIMIT else "nndescent"
+        limit, fast = (EXACT_LIMIT, "ivf") if euclidean else (OTHER_EXACT_LIMIT, "nndescent")
+        method = "exact" if n_cells * n_cells * X.shape[1] <= limit else fast
     with granted_threads():
-        if method == "exact":
-            indices, distances = _exact(X, n_neighbors, metric)
-        else:
+        if method == "nndescent":
             indices, distances = _nndescent(X, n_neighbors, metric, random_state)
+        elif euclidean:
+            indices, distances = _by_products(np.asarray(X), n_neighbors, method)
+        else:
+            indices, distances = _by_sklearn(X, n_neighbors, metric)
     distances = distances.astype(np.float32)
     _check_distances(distances, metric)
     return _self_first(indices.astype(np.int64), distances)
@@ -121,7 +148,7 @@ def _check_distances(distances: np.ndarray, metric: str) -> None:
         raise ValueError("some distances are too large for a float: scale the data first")
 
 
-def _exact(X: np.ndarray, n_neighbors: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def _by_sklearn(X: np.ndarray, n_neighbors: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.neighbors import NearestNeighbors
 
     try:
@@ -133,6 +160,117 @@ def _exact(X: np.ndarray, n_neighbors: int, metric: str) -> tuple[np.ndarray, np
             f"not suit these cells: {error}"
         ) from None
     return indices, distances
+
+
+def _by_products(X: np.ndarray, n_neighbors: int, method: str) -> tuple[np.ndarray, np.ndarray]:
+    """Search by Euclidean distance: compare blocks of rows with all cells, or with chosen ones."""
+    X = np.asarray(X, dtype=np.result_type(X, np.float32))
+    if not _squares(X).max() < np.finfo(X.dtype).max / 4:
+        raise ValueError("some distances are too large for a float, or NaN: scale the data first")
+    every = np.arange(len(X))
+    indices, distances = np.empty((2, len(X), n_neighbors))
+
+    def search(blocks: Iterable) -> None:
+        for rows, cells, values in blocks:
+            found, distances[rows] = _nearest(X[rows], values, n_neighbors)
+            indices[rows] = cells[found]
+
+    pairs = ([(part, every, X)] for part in _parts(every, ROWS))
+    _in_threads(search, pairs if method == "exact" else _inverted_file(X, n_neighbors))
+    return indices, distances
+
+
+def _squares(X: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", X, X)
+
+
+def _parts(cells: np.ndarray, size: int) -> list[np.ndarray]:
+    return [cells[start : start + size] for start in range(0, len(cells), size)]
+
+
+def _in_threads(work: Callable, tasks: Iterable) -> list:
+    """Give each task to one thread, so that the number of threads does not change the result."""
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    n_threads = min([granted_cores(), *(pool.num_threads for pool in blas.lib_controllers)])
+    with blas.limit(limits=1), ThreadPoolExecutor(n_threads) as threads:
+        return list(threads.map(work, tasks))
+
+
+def _inverted_file(X: np.ndarray, n_neighbors: int) -> Iterator:
+    """Name the cells to compare each group of k-means with: those nearest to its centre.
+
+    A cell's deviation from its own centre is in part noise, which tells other groups nothing: its
+    share is taken off. How many cells it takes is found by a trial. Yields blocks: rows, cells,
+    values of the cells.
+    """
+    every = np.arange(len(X))
+    centres, group, own = _k_means(X)
+    offset = (_squares(X) - NOISE * own).astype(X.dtype)
+
+    def distances_to(groups: np.ndarray) -> np.ndarray:
+        return (-2 * centres[groups]) @ X.T + offset
+
+    def ranks(rows: np.ndarray) -> np.ndarray:
+        true, _ = _nearest(X[rows], X, n_neighbors)
+        far = zip(distances_to(group[rows]), true, strict=True)
+        before = [(values < values[cells, None]).sum(axis=1) for values, cells in far]
+        return np.where(group[true] == group[rows, None], 0, before)
+
+    trial = _in_threads(ranks, _parts(every[:: -(-len(X) // TRIAL)], GROUPS))
+    n_compared = max(n_neighbors, int(np.quantile(np.concatenate(trial), RECALL)) + 1)
+
+    def compare(groups: np.ndarray) -> Iterator:
+        for one, far in zip(groups, distances_to(groups), strict=True):
+            rows = np.flatnonzero(group == one)
+            far[rows] = -np.inf
+            last = min(n_compared + len(rows), len(X)) - 1
+            cells = np.sort(np.argpartition(far, last)[: last + 1])
+            values = X.take(cells, axis=0)
+            yield from ((part, cells, values) for part in _parts(rows, ROWS))
+
+    return map(compare, _parts(np.arange(len(centres)), GROUPS))
+
+
+def _k_means(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return centres, the group of each cell, and its squared distance to the centre."""
+    centres = X[::GROUP_SIZE]
+    for cells in (X[::6], X[::6], X):  # the sample first
+        found = _in_threads(partial(_nearest, others=centres, k=1), _parts(cells, ROWS))
+        group, distance = (np.concatenate(parts)[:, 0] for parts in zip(*found, strict=True))
+        share = (1 / np.bincount(group)[group]).astype(X.dtype)
+        members = csr_matrix((share, (group, np.arange(len(group)))), (len(centres), len(group)))
+        centres = members @ cells  # an empty group moves to the origin
+    return centres, group, distance**2
+
+
+def _nearest(X: np.ndarray, others: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the k nearest of the other cells, and their distances.
+
+    A product of matrices gives all distances up to rounding. Those that rounding could have moved
+    among the k smallest are computed anew, from differences and in double precision.
+    """
+    squared = (-2 * X) @ others.T
+    squared += _squares(others)
+    n, m = squared.shape
+    # the k-th smallest minimum of any k or more columns is no less than the k-th smallest of all
+    width = m // max(1, m // (32 * k))
+    least = squared[:, : m // width * width].reshape(n, -1, width).min(axis=1)
+    bound = np.partition(least, k - 1, axis=1)[:, k - 1]
+    own = _squares(X)
+    bound += 4 * X.shape[1] * np.finfo(X.dtype).eps * (2 * own + np.abs(bound + own))
+    row, column = np.divmod(np.flatnonzero(squared <= bound[:, None]), m)
+    if len(row) > CROWD * n * k:
+        double = others.astype(np.float64)
+        squared = _squares(double) - 2 * X.astype(np.float64) @ double.T
+        column = np.argpartition(squared, k - 1, axis=1)[:, :k].ravel()
+        row = np.repeat(np.arange(n), k)
+    difference = (X.take(row, axis=0) - others.take(column, axis=0)).astype(np.float64)
+    distance = np.sqrt(_squares(difference))
+    first = np.searchsorted(row, np.arange(n))
+    order = np.lexsort((column, distance, row))[first[:, None] + np.arange(k)]
+    return column[order], distance[order]
 
 
 def _nndescent(

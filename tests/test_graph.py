@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -13,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 from sklearn.neighbors import NearestNeighbors
 
+from rpumap import graph
 from rpumap.graph import (
     check_neighbors,
     fuzzy_graph,
@@ -95,6 +99,145 @@ def test_neighbours_by_both_methods():
     np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :10], atol=1e-3)
 
 
+def all_distances(X):
+    X = np.asarray(X, dtype=np.float64)
+    return np.linalg.norm(X[:, None] - X[None], axis=2)
+
+
+def spread(seed=0, shape=(400, 10)):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+TABLES = {
+    "double": spread(),
+    "half": spread().astype(np.float16),
+    "counts": np.random.default_rng(0).integers(0, 1000, (400, 10)),
+    "bytes": np.random.default_rng(0).integers(-9, 9, (400, 10)).astype(np.int8),
+    "columns first": np.asfortranarray(spread()),
+    "every second": spread()[::2, ::2],
+    "one gene": spread()[:, :1],
+    "far from the origin": (spread() + 1e4).astype(np.float32),
+    "a large gene": np.column_stack([spread(), 1e4 * spread(1, (400, 1))]).astype(np.float32),
+    "an outlier": np.vstack([spread(), np.full((1, 10), 1e6)]).astype(np.float32),
+    "two far groups": (spread() + 1e4 * np.sign(spread(1, (400, 1)))).astype(np.float32),
+    "small": (1e-15 * spread()).astype(np.float32),
+    "large": (1e15 * spread()).astype(np.float32),
+    "half of them copies": np.vstack([spread(), np.tile(spread(1, (1, 10)), (400, 1))]),
+    "all the same": np.ones((300, 3)),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_exact_search_against_all_distances(name):
+    X = TABLES[name]
+    every = all_distances(X)
+    indices, distances = nearest_neighbors(X, 15, method="exact")
+    wanted = np.sort(every, axis=1)[:, :15]
+    np.testing.assert_allclose(distances, wanted, rtol=2e-7, atol=1e-7 * wanted.max())
+    np.testing.assert_allclose(distances, np.take_along_axis(every, indices, axis=1), rtol=2e-7)
+    assert all(len(set(row)) == 15 for row in indices)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_distances_of_the_inverted_file_are_those_of_the_pairs(name):
+    X = TABLES[name]
+    indices, distances = nearest_neighbors(X, 15, method="ivf")
+    pairs = np.take_along_axis(all_distances(X), indices, axis=1)
+    np.testing.assert_allclose(distances, pairs, rtol=2e-7)
+    assert np.array_equal(indices[:, 0], np.arange(len(X)))
+    assert (np.diff(distances, axis=1) >= 0).all()
+    assert all(len(set(row)) == 15 for row in indices)
+
+
+def recall(found, true):
+    return np.mean([np.isin(a, b).mean() for a, b in zip(true, found, strict=True)])
+
+
+def programmes(n_cells, n_genes=100):
+    """Six types of cells, programmes of genes, and as much noise."""
+    draw = np.random.default_rng(0)
+    types = 2 * draw.normal(size=(6, n_genes))[draw.integers(6, size=n_cells)]
+    common = draw.normal(size=(n_cells, 8)) @ draw.normal(size=(8, n_genes)) / 2
+    return (types + common + draw.normal(size=(n_cells, n_genes))).astype(np.float32)
+
+
+def sparse_and_dense(n_cells):
+    """A group whose cells lie a hundred times as close as those around it."""
+    draw = np.random.default_rng(0)
+    width = np.where(draw.random((n_cells, 1)) < 0.7, 0.01, 1)
+    return (width * draw.normal(size=(n_cells, 12))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [programmes(7000), spread(shape=(5000, 40)), spread(shape=(5000, 2)), sparse_and_dense(6000)],
+    ids=["programmes", "noise", "plane", "sparse and dense"],
+)
+def test_recall_of_the_inverted_file(X, monkeypatch):
+    true, _ = nearest_neighbors(X, 15, method="exact")
+    found, _ = nearest_neighbors(X, 15, method="ivf")
+    assert recall(found, true) > 0.96
+    monkeypatch.setattr(graph, "RECALL", 0.8)
+    fewer, _ = nearest_neighbors(X, 15, method="ivf")
+    assert 0.75 < recall(fewer, true) <= recall(found, true)
+
+
+def test_recall_on_the_book_cells(cells):
+    true, _ = nearest_neighbors(cells.X, 15, method="exact")
+    found, _ = nearest_neighbors(cells.X, 15, method="ivf")
+    assert recall(found, true) > 0.96
+
+
+@pytest.mark.parametrize("n_cells", [2, 3, 15, 99, 100, 101, 257])
+@pytest.mark.parametrize("method", ["exact", "ivf"])
+def test_few_cells(n_cells, method):
+    X = np.random.default_rng(n_cells).normal(size=(n_cells, 4))
+    wanted = np.sort(all_distances(X), axis=1)
+    for k in (2, n_cells):
+        _, distances = nearest_neighbors(X, k, method=method)
+        close = np.isclose(distances, wanted[:, :k], atol=1e-6)
+        assert close.mean() > (0.95 if method == "ivf" else 1 - 1e-9)
+
+
+def test_the_number_of_threads_does_not_change_the_neighbours():
+    code = (
+        "import hashlib, numpy as np; from rpumap.graph import nearest_neighbors\n"
+        "draw = np.random.default_rng(0)\n"
+        "X = (draw.normal(size=(3000, 9)) @ draw.normal(size=(9, 60))).astype(np.float32)\n"
+        "X[::7] = X[3]\n"
+        "for method in ('exact', 'ivf'):\n"
+        "    for array in nearest_neighbors(X, 15, method=method):\n"
+        "        print(hashlib.sha256(array.tobytes()).hexdigest())"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"OMP_NUM_THREADS": n_threads, "OPENBLAS_NUM_THREADS": n_threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for n_threads in ("1", "2", "2")
+    ]
+    assert found[0] == found[1] == found[2]
+    assert len(set(found[0].split())) == 4
+
+
+def test_the_method_is_chosen_by_size_and_distance(monkeypatch):
+    X = programmes(1500)
+    chosen = []
+    stub = nearest_neighbors(X, 5)
+    monkeypatch.setattr(graph, "_by_products", lambda X, k, method: chosen.append(method) or stub)
+    monkeypatch.setattr(graph, "_by_sklearn", lambda *_: chosen.append("sklearn") or stub)
+    monkeypatch.setattr(graph, "_nndescent", lambda *_: chosen.append("nndescent") or stub)
+    for limit in (graph.EXACT_LIMIT, 0):
+        monkeypatch.setattr(graph, "EXACT_LIMIT", limit)
+        monkeypatch.setattr(graph, "OTHER_EXACT_LIMIT", limit)
+        for metric in ("euclidean", "manhattan"):
+            nearest_neighbors(X, 5, metric)
+    assert chosen == ["exact", "sklearn", "ivf", "nndescent"]
+
+
 def test_a_cell_is_first_in_its_own_row_even_among_copies():
     X = np.repeat(np.random.default_rng(0).normal(size=(5, 3)), 7, axis=0)
     indices, distances = nearest_neighbors(X, 4)
@@ -173,16 +316,23 @@ def test_bad_requests(cloud):
         nearest_neighbors(cloud[:4], 5)
     with pytest.raises(ValueError, match="unknown"):
         nearest_neighbors(cloud, 5, method="annoy")
-    with pytest.raises(ValueError, match="too large"):
-        nearest_neighbors(cloud * np.float32(1e30), 5)
+    with pytest.raises(ValueError, match="'ivf' is for metric='euclidean', not 'cosine'"):
+        nearest_neighbors(cloud, 5, "cosine", "ivf")
+    for method in ("exact", "ivf"):
+        with pytest.raises(ValueError, match="too large"):
+            nearest_neighbors(cloud * np.float32(1e30), 5, method=method)
+        with pytest.raises(ValueError, match="or NaN"):
+            nearest_neighbors(np.where(cloud > 2, np.nan, cloud), 5, method=method)
 
 
 def test_neighbours_of_scikit_learn_give_the_same_graph(cloud):
     # copies come before the cell itself, and distances to itself are not quite 0
     X = cloud.copy()
-    X[7] = X[11] = X[3]
+    X[7] = X[11] = X[5]
     distances, indices = NearestNeighbors(n_neighbors=15, algorithm="brute").fit(X).kneighbors(X)
     assert (indices[:, 0] != np.arange(300)).any()
+    # with all three copies in a row or none, there is no choice between equal distances
+    assert set(np.isin(indices, [5, 7, 11]).sum(axis=1)) == {0, 3}
     given = fuzzy_graph(*check_neighbors((indices, distances), 300, 15))
     own = fuzzy_graph(*nearest_neighbors(X, 15))
     assert abs(given - own).max() < 1e-3
