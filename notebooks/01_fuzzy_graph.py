@@ -357,8 +357,14 @@ print(f"same neighbour at the same rank: {(own_indices == indices).mean():.2%}")
 # {term}`NNDescent` {cite:p}`dong2011nndescent`: start from rough lists, compare every cell with the
 # neighbours of its neighbours, keep the nearest, and repeat until the lists hardly change. Each
 # cell is compared with few others, and a neighbour may be missed. The code is compiled anew in
-# every process, which takes close to a minute. So `method="auto"` searches exactly up to the size
-# where, compilation included, NNDescent is faster (`rpumap.graph.EXACT_LIMIT`).
+# every process, which takes close to a minute.
+#
+# So the package has another way, an {term}`inverted file` {cite:p}`jegou2011product`. *k*-means
+# forms groups of about a hundred cells, and the cells of a group are compared with those cells that
+# lie nearest to its centre. With how many? For a few hundred cells the true neighbours are found by
+# comparing all pairs; they show how far down such a list one must go to find 97.5 % of them. All of
+# that is matrix products. `method="auto"` takes it beyond 20,000 cells of 300 genes
+# (`rpumap.graph.EXACT_LIMIT`), and searches exactly below. NNDescent remains a choice.
 #
 # ### All cells at once
 #
@@ -730,7 +736,8 @@ assert results["raw counts"]["top 5"] > results["z-scores"]["top 5"]
 # ```
 #
 # **3. How good is NNDescent?** Find the neighbours with `method="nndescent"`, and compute the
-# *recall*: the share of the true neighbours that it finds. The first call takes its time.
+# *recall*: the share of the true neighbours that it finds. The first call takes its time. Then do the
+# same with `method="ivf"`.
 #
 # ```{admonition} Solution
 # :class: dropdown

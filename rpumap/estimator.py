@@ -63,7 +63,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     learning_rate : float, default 1e-2
         Peak learning rate; constant for the first half, then linear to zero. The paper gives 1e-3,
         which takes more steps to embed held-out cells as well (chapter 3).
-    neighbors : {"auto", "exact", "nndescent"} or pair of arrays, default "auto"
+    neighbors : {"auto", "exact", "ivf", "nndescent"} or pair of arrays, default "auto"
         How nearest neighbours are found, or the neighbours themselves as ``(indices, distances)``
         with each cell in its own row, see :func:`rpumap.graph.check_neighbors`.
     device : str or torch.device, default "auto"
