@@ -420,11 +420,19 @@ assert sweep.loc[("reconstruction", 0.0), "size"] < sweep.loc["width", "size"].m
 #
 # Is a box of a certain width good or bad? That depends on what lies in it. Suppose a held-out cell gets the label of the
 # majority of its $k$ nearest cells on the reference map. If the label is the same at every point of its box, noise
-# cannot change it: a *certified label*. To show this for all points at once, compute for each reference cell its least
-# and its largest distance to a point of the box:
+# cannot change it: a *certified label*. To show this for all points at once, give each reference cell $j$ a score at
+# each point $p$ of the box, whose middle is $c$ and whose half sides are $h$:
 #
-# - A reference cell is a neighbour *for certain* if fewer than $k$ others can be as near as its largest distance.
-# - It is *possible* unless $k$ others are closer for certain, even at their largest distance.
+# $$
+# \lVert p - z_j \rVert^2 - \lVert p - c \rVert^2 + \lVert h \rVert^2 .
+# $$ (eq-robust-score)
+#
+# What is taken off and added is the same for all cells, so the scores have the order of the distances. And $\lVert p
+# \rVert^2$ cancels: a score changes linearly with $p$, so that it is least and largest at corners of the box, where it is
+# $\sum_a (|c_a - z_{ja}| \mp h_a)^2$ with the sum over the coordinates.
+#
+# - A reference cell is a neighbour *for certain* if fewer than $k$ others can score as low as its largest score.
+# - It is *possible* unless $k$ others score lower for certain, even with their largest scores.
 # - A label wins if its certain votes beat any other label's, all undecided votes counted against it.
 # - If this fails, cut the box in two and try each half: in smaller boxes fewer votes are undecided.
 #
@@ -432,21 +440,22 @@ assert sweep.loc[("reconstruction", 0.0), "size"] < sweep.loc["width", "size"].m
 
 # %%
 Z_line = np.array([[0.0], [1.0], [2.0], [8.0], [9.0], [10.0]])
-low, high = np.array([[0.5], [-1.0], [3.0]]), np.array([[2.5], [4.7], [6.0]])
-nearest = np.maximum(0, np.maximum(low - Z_line.T, Z_line.T - high))
-furthest = np.maximum(Z_line.T - low, high - Z_line.T)
-assert furthest[0, :3].max() == 2.5 and nearest[0, 3:].min() == 5.5
+low, high = np.array([[0.5], [-3.0], [3.0]]), np.array([[2.5], [4.7], [6.0]])
+from_middle, half = abs((low + high) / 2 - Z_line.T), (high - low) / 2
+least, largest = (from_middle - half) ** 2, (from_middle + half) ** 2
+assert largest[0, :3].max() == 6.25 and least[0, 3:].min() == 30.25
 for cuts, expected in ((0, [True, False, False]), (10, [True, True, False])):
     certain = labels_are_certain(low, high, Z_line, list("aaabbb"), k=3, max_splits=cuts)
     print(f"with {cuts} cuts: {certain.tolist()}")
     assert certain.tolist() == expected
-pd.DataFrame({"nearest": nearest[1], "furthest": furthest[1]}, Z_line[:, 0]).T.round(1)
+pd.DataFrame({"least": least[1], "largest": largest[1]}, Z_line[:, 0]).T.round(1)
 
 # %% [markdown]
-# In the box from 0.5 to 2.5 the three a's are at most 2.5 away, and no b is nearer than 5.5: three certain votes. From
-# $-1$ to 4.7 (the table; its columns are the coordinates of the cells) cuts are needed: of the whole box we only know that the a at 1 is up to 3.7 away and the b at 8 may be at
-# 3.3. In the part next to 4.7 the a's at 1 and 2 are both certain, and that is enough. The third box has its
-# middle between the groups, and no cutting makes it certain, for the label does change in it.
+# In the box from 0.5 to 2.5 the three a's score at most 6.25, and the b's at least 30.25: three certain votes. From
+# $-3$ to 4.7 (the table; its columns are the coordinates of the cells) cuts are needed: of the whole box we only know
+# that the scores of the a's go up to 25, and those of two b's down to 10.9 and 18.5. In its right half the a's at 1 and
+# 2 score at most 13.7 and the b at 9 at least 18.5, so that at most one b has a vote. The third box has its middle
+# between the groups, and no cutting makes it certain, for the label does change in it.
 #
 # Now for the 120 held-out cells, whose neighbours are the reference cells. We test the proof with an attack:
 # {func}`~rpumap.verification.projected_gradient` moves a cell in eight directions across the map, by five steps that
