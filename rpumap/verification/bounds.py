@@ -60,6 +60,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.backends import mkldnn
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 from torch.nn.modules import module as torch_module
@@ -70,6 +71,7 @@ from rpumap.verification.regions import Ball, Box, Region, SparseBox, apply_rows
 # What a module looks at when it is called, beside its weights: empty for every layer that we bound.
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 REGIONS = (Ball, Box, SparseBox)
+Layers = list[tuple[Tensor, Tensor]]
 # Numbers in the largest array of a step: 6 MB in float32 stay in the processor's cache.
 BLOCK = 3 * 2**19
 GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
@@ -286,7 +288,9 @@ def _multiply_back(rows: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _as_convolution(rows: Tensor) -> bool:
-    return rows.dtype == torch.float32 and rows.is_cpu and torch.backends.mkldnn.is_available()
+    # for fewer rows, bringing the weight into the form that oneDNN needs costs more than is saved
+    is_large = rows.shape[:-1].numel() >= 512
+    return is_large and rows.dtype == torch.float32 and rows.is_cpu and mkldnn.is_available()
 
 
 def _image(rows: Tensor) -> Tensor:
@@ -297,11 +301,7 @@ def _image(rows: Tensor) -> Tensor:
 
 
 def _bounds(
-    layers: list[tuple[Tensor, Tensor]],
-    region: Region,
-    method: str,
-    lower_slope: str,
-    rounding: Rounding | None,
+    layers: Layers, region: Region, method: str, lower_slope: str, rounding: Rounding | None
 ) -> tuple[Tensor, Tensor]:
     """Bound the inputs of each layer's neurons in turn; those of the last are the outputs."""
     weight, bias = layers[0]
@@ -555,9 +555,8 @@ def _certify(
         narrow = min(own_type, region.center.dtype, key=lambda dtype: dtype.itemsize)
         limits, work_type = _limits(layers, rounding, narrow), torch.float64
 
-    wants_gradients = torch.is_grad_enabled() and rounding is None
     full_precision = torch.autocast("cuda" if region.center.is_cuda else "cpu", enabled=False)
-    with torch.set_grad_enabled(wants_gradients), full_precision:
+    with torch.set_grad_enabled(torch.is_grad_enabled() and rounding is None), full_precision:
         layers = [(weight.to(work_type), bias.to(work_type)) for weight, bias in layers]
         region = region.to(work_type)
         step = _cells_at_once(layers, method, memory_limit, region)
@@ -569,7 +568,7 @@ def _certify(
         return (lower, upper) if rounding is None else _outward(lower, upper, out_type)
 
 
-def _limits(layers: list[tuple[Tensor, Tensor]], rounding: str, own_type: torch.dtype) -> Rounding:
+def _limits(layers: Layers, rounding: str, own_type: torch.dtype) -> Rounding:
     r"""Return what rounding may do, in the work of this module and of the network itself.
 
     Along one path a number meets two sums at a layer (forming the product, applying it), each of
@@ -593,9 +592,7 @@ def _outward(lower: Tensor, upper: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
     return lower, upper
 
 
-def _cells_at_once(
-    layers: list[tuple[Tensor, Tensor]], method: str, megabytes: float, region: Region
-) -> int:
+def _cells_at_once(layers: Layers, method: str, megabytes: float, region: Region) -> int:
     """Count the cells that fit: four arrays of rows by neurons or inputs, twice the rows."""
     heights = [len(weight) for weight, _ in layers[1:]] or [1]
     rows = {"ibp": 1, "crown_ibp": heights[-1], "crown": max(heights)}[method]
@@ -671,7 +668,7 @@ def linear_layers(encoder: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
         raise ValueError(
             f"encoder must run Linear, ReLU, ..., Linear; its {len(encoder)} modules cannot"
         )
-    layers: list[tuple[Tensor, Tensor]] = []
+    layers: Layers = []
     for position, module in enumerate(encoder):
         name = f"encoder[{position}]"
         _check_plain(module, name, nn.ReLU if position % 2 else nn.Linear)
@@ -753,7 +750,7 @@ def _weights(linear: nn.Linear, name: str) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def _check_fit(layers: list[tuple[Tensor, Tensor]], name: str) -> None:
+def _check_fit(layers: Layers, name: str) -> None:
     weight = layers[-1][0]
     n_passed = len(layers[-2][0]) if len(layers) > 1 else weight.shape[1]
     if weight.shape[1] != n_passed:

@@ -329,10 +329,8 @@ def apply_rows(rows: Tensor, vectors: Tensor) -> Tensor:
     >>> apply_rows(torch.ones(2, 3), torch.ones(4, 3)).shape
     torch.Size([4, 2])
     """
-    if rows.ndim == 2:
-        return vectors @ rows.T
-    # a view of rows as columns: with columns as such the product takes several times as long
-    return torch.bmm(rows, vectors.unsqueeze(1).mT).squeeze(2)
+    # columns that are a view of rows: with columns as such the product takes several times as long
+    return vectors @ rows.T if rows.ndim == 2 else torch.bmm(rows, vectors[:, None].mT).squeeze(2)
 
 
 def _set(region: Any, **values: Any) -> None:
