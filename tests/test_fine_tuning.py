@@ -213,9 +213,9 @@ def test_pancreas_cells(cells):
     assert mean_width(robust, some) < mean_width(model, some) / 5
     for score in (lambda Z: trustworthiness(cells.X, Z), lambda Z: knn_accuracy(Z, cells.labels)):
         assert score(robust.embedding_) > score(model.embedding_) - 0.015
-    for axis in range(2):
-        old, new = model.embedding_[:, axis], robust.embedding_[:, axis]
-        assert np.corrcoef(old, new)[0, 1] > 0.99
+    # what a correlation of 0.99 in each coordinate comes to, whichever way the map lies
+    moved = np.square(robust.embedding_ - model.embedding_).mean()
+    assert moved < 0.02 * model.embedding_.var(axis=0).mean()
 
 
 # --- lost counts ---
