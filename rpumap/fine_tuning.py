@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 BOUNDS = {"crown_ibp": crown_ibp, "crown": crown}
 # Weight of the bound loss, chosen on the pancreas cells: the largest that leaves the scores alone.
 STRENGTH = {"width": 0.3, "area": 0.05}
-# Cells whose bounds enter a step. `crown` takes some thirty times as long for a cell.
+# Cells whose bounds enter a step. `crown` takes fifteen to thirty times as long for a cell.
 BOUNDED_CELLS = {"crown_ibp": 256, "crown": 24}
 WARM_UP = 0.25  # share of the steps
 DROPPED_CELLS = 512  # copies in a step
