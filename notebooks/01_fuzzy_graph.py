@@ -359,12 +359,10 @@ print(f"same neighbour at the same rank: {(own_indices == indices).mean():.2%}")
 # cell is compared with few others, and a neighbour may be missed. The code is compiled anew in
 # every process, which takes close to a minute.
 #
-# So the package has another way, an {term}`inverted file` {cite:p}`jegou2011product`. *k*-means
-# forms groups of about a hundred cells, and the cells of a group are compared with those cells that
-# lie nearest to its centre. With how many? For a few hundred cells the true neighbours are found by
-# comparing all pairs; they show how far down such a list one must go to find 97.5 % of them. All of
-# that is matrix products. `method="auto"` takes it beyond 20,000 cells of 300 genes
-# (`rpumap.graph.EXACT_LIMIT`), and searches exactly below. NNDescent remains a choice.
+# So the package has another way, an {term}`inverted file` {cite:p}`jegou2011product`: *k*-means forms
+# groups, and each group is compared with the cells nearest to its centre, as many as it takes
+# to find 97.5 % of the true neighbours of a few hundred cells. `method="auto"` takes it beyond 20,000
+# cells of 300 genes (`rpumap.graph.EXACT_LIMIT`), and searches exactly below.
 #
 # ### All cells at once
 #
@@ -736,8 +734,8 @@ assert results["raw counts"]["top 5"] > results["z-scores"]["top 5"]
 # ```
 #
 # **3. How good is NNDescent?** Find the neighbours with `method="nndescent"`, and compute the
-# *recall*: the share of the true neighbours that it finds. The first call takes its time. Then do the
-# same with `method="ivf"`.
+# *recall*: the share of the true neighbours that it finds. The first call takes its time. Then try
+# `"ivf"`.
 #
 # ```{admonition} Solution
 # :class: dropdown

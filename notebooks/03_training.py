@@ -212,9 +212,8 @@ print(f"{n_weights:,} numbers in the network; UMAP stores two a cell, {2 * len(X
 # loss; and so on for five negative samples. (The edges come in random order, so a shift is as
 # good a permutation as any.) Let Adam step.
 #
-# Five negative samples are few: which ones happen to be drawn changes the gradient a good deal.
-# A shift costs little beside the pass through the network, so we make six draws of five, 30 shifts,
-# and take the mean: the same loss on average, with less noise.
+# Five negative samples make a noisy gradient, and a shift costs little beside the pass through the
+# network. So we take the mean of six draws of five, 30 shifts.
 #
 # To draw an edge by its strength, put all strengths end to end on a line, draw a point of the line
 # at random, and find the edge it lies on: `cumsum` and `searchsorted`.
@@ -229,10 +228,9 @@ def draw_by_hand(n_edges, draw):
 
 
 # %% [markdown]
-# The package's `EdgeSampler` does the same with one point in each of $n$ equal parts of the line, in
-# random order, for 64 steps at once. So an edge comes up as often as its strength says, give or take
-# one. We count how often each cell is the first of an edge in 64 steps of 1,024 edges, and how far
-# that is from what the strengths say (standard deviation).
+# The package's `EdgeSampler` takes one point in each of $n$ equal parts of the line, for 64 steps at
+# once, in random order. So an edge comes up as often as its strength says, give or take one. We count
+# how often each cell comes first in 64 steps.
 
 # %%
 heads = {"by hand": graph.tocoo().row[draw_by_hand(65_536, torch.Generator().manual_seed(0))]}
@@ -290,15 +288,14 @@ assert abs(hand[:10] / package[:10] - 1).max() < 0.02 and hand[-1] < 0.8 * hand[
 compared.rename_axis("step").iloc[[0, 1, 9, 99]].round(3)
 
 # %% [markdown]
-# The same losses, up to rounding. (The package takes 200 steps here because its learning rate falls
+# The same losses, up to rounding. (The package takes 200 steps because its learning rate falls
 # in the second half; see below.)
 #
 # ## What the package adds
 #
 # **Distinct cells.** A batch of $B$ edges has $2B$ ends, and $32B$ if 30 negative samples an edge
-# were looked up as well. But negative samples are the same ends in another order, and cells repeat.
-# The gradient is the same either way, because it is a sum over cells. So each distinct cell need
-# pass through the network only once. We count rows.
+# were looked up as well. But negative samples are the same ends again, and cells repeat. The gradient
+# is a sum over cells, so each distinct cell need pass only once. We count rows.
 
 # %%
 sampler = EdgeSampler(graph, "graph", x.device, torch.Generator().manual_seed(0))
@@ -311,15 +308,13 @@ for batch in (256, 1024, 2048):
 pd.DataFrame(rows).set_index("edges")
 
 # %% [markdown]
-# The default is 2,048 edges. Where there are no more cells than edges in a batch, most cells are in
-# every batch, and the package skips the list and passes all of them through. Otherwise it lists the
-# distinct ones, and fills the list up to a multiple of 256 rows: with fewer different shapes, matrix
-# libraries need fewer preparations. With more cells repeats are rarer, and less is saved.
+# The default is 2,048 edges. Where there are no more cells than that, most are in every batch, and the
+# package passes all of them through. Otherwise it lists the distinct ones, and fills the list up to a
+# multiple of 256 rows: with fewer different shapes, matrix libraries need fewer preparations.
 #
-# **The gradient of the loss in closed form.** With respect to the first point of a pair it is
-# $2 b\,(p - q)\,(z_1 - z_2) / (d^2 + \epsilon)$, where $p$ is 1 for an edge and 0 for a negative
-# sample ([chapter 2](02_loss_derivation)). The package computes it in the same pass as the loss,
-# and leaves to automatic differentiation what it is good at: the network.
+# **The gradient of the loss in closed form**: for the first point of a pair
+# $2 b\,(p - q)\,(z_1 - z_2) / (d^2 + \epsilon)$, with $p$ 1 for an edge and 0 for a negative
+# sample. Automatic differentiation does the network.
 #
 # **Short numbers.** Many recent processors multiply 16-bit numbers (*bfloat16*) faster than 32-bit
 # ones. Such a number has 8 significant binary digits. That is enough for the direction of a step.
@@ -447,9 +442,8 @@ legend = bottom.legend()
 
 # %% [markdown]
 # In the study the lower rate was still behind at the end, with every seed; after 500 steps its loss
-# was 3 % higher. And it tells what the six draws of negative samples are worth: with one, 500 steps
-# reached a trustworthiness of 0.914, with two 0.917, with six 0.919. With one draw it takes 800
-# steps, of twice as many edges, to come to 0.920.
+# was 3 % higher. The six draws of negative samples pay: with one, trustworthiness was 0.914, with
+# two 0.917, with six 0.919.
 #
 # The loss stays far from zero: in two dimensions cells cannot all be close to their neighbours and
 # far from all other cells. Nor does a flat curve mean that the map has stopped getting better:
@@ -663,11 +657,10 @@ held_out.round(3)
 # %% [markdown]
 # Again, one run may mislead. In the study, 83.3 % of the new cells were guessed right at 0.001, 83.6 %
 # at 0.003 and 85.4 % at 0.01, and after 500 steps 83.2, 83.5 and 85.5 %. Among all 300 genes it is
-# 86.0 %. So ten times the paper's rate is ahead, with every seed, and it is our default. More than
-# 200 steps do not improve this score of new cells then, but trustworthiness rises from 0.911 to 0.919.
+# 86.0 %. So ten times the paper's rate is ahead, with every seed, and it is our default. More
+# steps then do not improve this score, but trustworthiness: from 0.911 to 0.919.
 #
-# A small $\eta$ loses nothing beyond the differences between seeds: after 200 steps, the study found
-# 85.0 % at $\eta = 0.1$ and 85.2 % at 0.01, beside 85.4 % at 1. How few training cells are enough is
+# A small $\eta$ loses nothing here: 85.0 % at 0.1 and 85.2 % at 0.01. How few training cells are enough is
 # the question of [the next
 # chapter](04_generalization).
 #
@@ -691,7 +684,6 @@ assert accuracy.idxmax() == 1e-2
 
 # %% [markdown]
 # A run as short as this does better with a higher rate, up to a point: at 0.1 it is worse again.
-# After 500 steps the study found nothing gained by 0.02 over 0.01.
 #
 # **Too few cells.** The number of neighbours cannot exceed the number of cells, and 55,298 weights
 # can fit a few cells exactly. The package warns of the first, but not of the second.
@@ -727,9 +719,9 @@ assert accuracy.idxmax() == 1e-2
 #         maps[seed] = model.fit_transform(X)
 #     scores(maps)
 #
-# Which types touch, and in which order they follow each other, comes out the same both times. Where
-# a branch points, how it bends and how long it is, does not: the loss depends on distances only, and mostly
-# on short ones. Report the first kind, and put both maps into the supplement.
+# Which types touch, and in which order they follow each other, comes out the same. Where a branch
+# points, how it bends and how long it is, does not: the loss depends on distances only, and mostly on
+# short ones. Report the first kind.
 # ```
 #
 # **2. Is it only the balance?** Under eq. 3 the attraction of an edge has weight $p$, on average
@@ -765,17 +757,15 @@ assert accuracy.idxmax() == 1e-2
 #     print(len(early.history_["loss"]))
 #     scores({"early": early.embedding_})
 #
-# It stops while the learning rate is still high. Compare the scores with those of the full run:
-# what the falling rate would have added is missing.
+# It stops while the learning rate is still high: what the falling rate would have added is missing.
 # ```
 #
 # ## In practice
 #
 # - Start with the defaults. Change $\eta$ or `min_dist` for a purpose, and `hidden_sizes` last.
-# - `ParametricUMAP(verbose=True)` shows a progress bar with the loss. Ctrl-C keeps the network trained
-#   so far.
+# - `verbose=True` shows a progress bar. Ctrl-C keeps the network trained so far.
 # - Compute the neighbours once, and pass them as `neighbors=(indices, distances)` when you try settings.
-# - Report seeds, steps, and a score beside the picture. Train with a second seed before you interpret a gap.
+# - Report seeds, steps and a score. Train twice before you interpret a gap.
 # - Short of time? `n_steps=200` places new cells as well as the default does, and loses 0.008
 #   in trustworthiness.
 # - `device="auto"` uses a graphics card where there is one.
