@@ -197,7 +197,7 @@ class _Votes:
         may = (least[:, None] <= reach[:, :, None]).astype(float) @ votes
         sure = np.take_along_axis(votes, order[:, :, None], axis=1)
         sure = sure.cumsum(axis=1) - sure  # of those before the i-th
-        leads = _leads(sure, may - sure, boxes.label, self.k + spare, spare)
+        leads = _leads(sure, may, boxes.label, self.k + spare, spare)
         # More cells only add votes that may be: a label that does not lead here never will.
         return leads & enough, leads & ~enough
 
@@ -251,12 +251,11 @@ class _Tiles:
 
         What lies before the first edge, or beyond the last one, is a tile as well, without label.
         """
-        axes = range(self.edges.shape[1])
-        first, last = (
-            [np.searchsorted(self.edges[:, a], end[:, a], "right") for a in axes]
+        found = [
+            [np.searchsorted(e, x, "right") for e, x in zip(self.edges.T, end.T, strict=True)]
             for end in (boxes.low, boxes.high)
-        )
-        return np.array([first, np.add(last, 1)])
+        ]
+        return np.array(found) + [[[0]], [[1]]]
 
 
 def _corners(ends: np.ndarray) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
@@ -266,30 +265,21 @@ def _corners(ends: np.ndarray) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
         yield (-1) ** side.count(0), tuple(ends[side, axes])
 
 
-def _leads(
-    sure: np.ndarray, unsure: np.ndarray, label: np.ndarray, k: int, spare: int
-) -> np.ndarray:
-    """Tell whether a label is more than `spare` votes ahead if all undecided ones go against it.
+def _leads(sure: np.ndarray, may: np.ndarray, label: np.ndarray, k: int, spare: int) -> np.ndarray:
+    """Tell whether a label is more than `spare` of k votes ahead, all undecided ones against it.
 
-    `sure` and `unsure` count the votes that are certain and that may be, for each of several
+    `sure` and `may` count the votes that are certain and those that may be, for each of several
     thresholds: (n_boxes, n_thresholds, n_labels).
     """
     own = np.eye(sure.shape[2], dtype=bool)[label][:, None]
-    own_sure, own_unsure = ((own * votes).sum(axis=2, keepdims=True) for votes in (sure, unsure))
-    free = k - sure.sum(axis=2, keepdims=True)
-    # A rival takes what free votes it can; the rest goes to third parties first.
-    to_rival = np.minimum(free, unsure)
-    third = unsure.sum(axis=2, keepdims=True) - unsure - own_unsure
-    left = np.maximum(0, free - to_rival - third)
-    return (own | (own_sure + left > sure + to_rival + spare)).all(axis=(1, 2))
+    # A rival takes what votes it can; of the rest, third parties take what they can.
+    rival = np.minimum(may, k - sure.sum(axis=2, keepdims=True) + sure)
+    third = (may * ~own).sum(axis=2, keepdims=True) - may
+    least = np.maximum((sure * own).sum(axis=2, keepdims=True), k - rival - third)
+    return (own | (least > rival + spare)).all(axis=(1, 2))
 
 
-def _check_boxes(
-    lower: np.ndarray,
-    upper: np.ndarray,
-    Z: np.ndarray,
-    leave_one_out: bool,
-) -> None:
+def _check_boxes(lower: np.ndarray, upper: np.ndarray, Z: np.ndarray, leave_one_out: bool) -> None:
     if lower.ndim != 2 or lower.shape != upper.shape or Z.shape[1:] != lower.shape[1:]:
         raise ValueError(
             "lower and upper must have shape (n_boxes, n_components) and Z (n_cells, "
