@@ -37,8 +37,9 @@ LossTerm = Callable[[TrainingStep], Tensor]
 # new shape, which costs more than the product itself if every step has another number of cells.
 ROW_BLOCK = 256
 REPORT_EVERY = 25
-# Negative pairs are cheap beside the network, and their noise is what slows the training: 400 steps
-# with four draws a pair reach what 800 with one do (tests/benchmarks/study_training.py).
+# Negative pairs are cheap beside the network, and their noise is what slows the training: 500 steps
+# of 2,048 edges with six draws reach what 800 of 4,096 with one do
+# (tests/benchmarks/study_training.py).
 NEGATIVE_DRAWS = 6
 # Steps whose edges are drawn together. In one long sorted list of points each edge is found close
 # to the last one, which is several times faster than a search for each by itself.
