@@ -266,11 +266,12 @@ def _nearest(X: np.ndarray, others: np.ndarray, k: int) -> tuple[np.ndarray, np.
         squared = _squares(double) - 2 * X.astype(np.float64) @ double.T
         column = np.argpartition(squared, k - 1, axis=1)[:, :k].ravel()
         row = np.repeat(np.arange(n), k)
-    difference = (X.take(row, axis=0) - others.take(column, axis=0)).astype(np.float64)
-    distance = np.sqrt(_squares(difference))
+    difference = np.subtract(X.take(row, axis=0), others.take(column, axis=0), dtype=np.float64)
+    square = _squares(difference)
     first = np.searchsorted(row, np.arange(n))
-    order = np.lexsort((column, distance, row))[first[:, None] + np.arange(k)]
-    return column[order], distance[order]
+    order = np.lexsort((column, square, row))[first[:, None] + np.arange(k)]
+    # rounded as scikit-learn does: its neighbours give the same map, to the last bit
+    return column[order], np.sqrt(square[order].astype(X.dtype))
 
 
 def _nndescent(

@@ -399,3 +399,14 @@ def test_what_is_no_pair_is_named():
     for wrong in (csr_matrix((5, 5)), None, {"indices": 1}):
         with pytest.raises(ValueError, match=f"pair of arrays .* got {type(wrong).__name__}"):
             check_neighbors(wrong, 5, 2)
+
+
+def test_exact_neighbours_equal_scikit_learn_to_the_last_bit():
+    """So a map is the same whichever of the two found its neighbours."""
+    from sklearn.neighbors import NearestNeighbors
+
+    X = np.random.default_rng(0).normal(size=(300, 20)).astype(np.float32)
+    distances, indices = NearestNeighbors(n_neighbors=15, algorithm="brute").fit(X).kneighbors(X)
+    found = nearest_neighbors(X, 15, method="exact")
+    np.testing.assert_array_equal(found[0], indices)
+    np.testing.assert_array_equal(found[1][:, 1:], distances[:, 1:].astype(np.float32))
