@@ -502,7 +502,7 @@ result.round(3)
 # %% tags=["remove-cell"]
 gained = result.loc["robust"] - result.loc["base"]
 assert (gained.loc[0.02:, "certain"] > 0).all() and (gained.loc[0.02:, "changed"] < 0).all()
-assert gained.loc[0.01].abs().max() < 0.05
+assert result.loc[(slice(None), 0.01), "certain"].min() > 0.8
 undecided = result["undecided"]
 assert undecided["base", 0.05] > 1.5 * undecided["robust", 0.05]
 assert result.loc[("robust", 0.2), "changed"] > 0.5
@@ -518,7 +518,7 @@ legend = fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center",
 # %% [markdown]
 # In {numref}`fig-robust-labels` the certificate and the attack bound the truth from two sides: the label of a
 # cell cannot change, or an example shows that it can. What is `undecided` is the gap between the two. At
-# $\epsilon = 0.01$ the two models hardly differ, and from 0.02 on the robust one has more labels that are certain. At
+# $\epsilon = 0.01$ most labels of both models are certain, and from 0.02 on the robust one has more that are. At
 # $\epsilon = 0.05$ the base model leaves many more cells undecided than the robust one. At 0.2 its gap is small again,
 # but only because the attack changes most labels.
 #
