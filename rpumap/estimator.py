@@ -58,8 +58,9 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Weight of the negative pairs, the paper's eta.
     batch_size : int, default 2048
         Edges drawn in each step.
-    n_steps : int, default 500
-        Gradient steps of Adam.
+    n_steps : int or None, default None
+        Gradient steps of Adam. None: 500 up to 6,000 cells, and beyond that
+        ``500 * sqrt(n_cells / 6000)``, which is 2,041 for 100,000.
     learning_rate : float, default 1e-2
         Peak learning rate; constant for the first half, then linear to zero. The paper gives 1e-3,
         which takes more steps to embed held-out cells as well (chapter 3).
@@ -118,7 +119,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         negative_sample_rate: int = 5,
         repulsion_strength: float = 1.0,
         batch_size: int = 2048,
-        n_steps: int = 500,
+        n_steps: int | None = None,
         learning_rate: float = 1e-2,
         neighbors: str | tuple[np.ndarray, np.ndarray] = "auto",
         device: str | torch.device = "auto",
@@ -247,8 +248,10 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _check_parameters(self) -> None:
         check_integer("n_neighbors", self.n_neighbors, least=2)
         check_integer("negative_sample_rate", self.negative_sample_rate, least=0)
-        for name in ("n_components", "batch_size", "n_steps"):
+        for name in ("n_components", "batch_size"):
             check_integer(name, getattr(self, name), least=1)
+        if self.n_steps is not None:
+            check_integer("n_steps", self.n_steps, least=1)
         if self.batch_size <= self.negative_sample_rate:
             raise ValueError(
                 f"batch_size={self.batch_size} must exceed negative_sample_rate="

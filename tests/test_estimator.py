@@ -69,6 +69,14 @@ def test_defaults_are_those_of_the_training_function():
     assert all(p.default == own[p.name].default for p in shared)
 
 
+def test_more_cells_take_more_steps():
+    draw = np.random.default_rng(0)
+    for n_cells, n_steps in ((300, 500), (12_000, 707)):
+        X = draw.normal(size=(n_cells, 2))
+        model = ParametricUMAP(hidden_sizes=(2,), batch_size=32, n_neighbors=3, random_state=0)
+        assert len(model.fit(X).history_["loss"]) == n_steps
+
+
 def test_groups_stay_apart(X, model):
     assert knn_accuracy(model.embedding_, np.arange(400) % 4) == 1
 

@@ -8,6 +8,7 @@ UMAP would give up its threads for it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -29,7 +30,12 @@ def rpumap(X: np.ndarray, seed: int) -> Fitted:
 
 
 def umap_learn(X: np.ndarray, seed: int) -> Fitted:
-    """Fit umap-learn's UMAP, on all cores as it does without a seed."""
+    """Fit umap-learn's UMAP, on all cores as it does without a seed.
+
+    It imports TensorFlow where that is installed, four seconds and 700 MB that it does not need:
+    here, as for most who have umap-learn, it does not find it.
+    """
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]
     from umap import UMAP
 
     model = UMAP()
