@@ -296,19 +296,20 @@ print(f"{source}: boxes {shrunk:.1f} times narrower; map {extent[0]:.1f} by {ext
 table.round(3)
 
 # %% tags=["remove-cell"]
-assert shrunk > 4 and table.loc["width", "base"] > extent.mean() > table.loc["width", "robust"]
+assert table.loc["width", "base"] > extent.mean() / 2
+assert shrunk > 3 and table.loc["width", "robust"] < extent.mean() / 4
 assert lost["trustworthiness"] < 0.015 and lost["accuracy"] < 0.01
 assert table.loc["correlation", "robust"] > 0.98
 
 # %% [markdown]
 # `width` is the mean over cells and coordinates of the certified widths at $\epsilon = 0.2$. It has gone from
-# wider than the map to a fraction of it, and the map is almost the same, coordinate by coordinate. If
+# most of the width of the map to a fraction of it, and the map is almost the same, coordinate by coordinate. If
 # trustworthiness falls, then by less than 0.015, and accuracy by less than 0.01. `correlation` is that with the base
 # map, in the coordinate where it is smaller. `shape` is the mean width along dimension 1 over that along dimension 2; we
 # need it below.
 #
 # The paper draws such boxes as a sketch (Fig. 5A), with bounds that "showed significant intersections that
-# can be reduced". {numref}`fig-robust-boxes` has computed ones, at $\epsilon = 0.05$, since at 0.2 the base model's
+# can be reduced". {numref}`fig-robust-boxes` has computed ones, at $\epsilon = 0.1$, since at 0.2 the base model's
 # boxes would cover the page. And intersections can be counted.
 
 # %%
@@ -333,12 +334,12 @@ assert rows.loc[0.2, ("overlap", "base")] > 0.9 and rows.loc[0.2, ("overlap", "r
 # nearly all boxes of the base model overlap; after robust training a minority of the pairs meets. It cannot fall to zero everywhere: some types are
 # neighbours on the map, and their cells mix at any $\epsilon$.
 
-# %% mystnb={"image": {"alt": "Two maps of the same shape in grey. On the base map thirty rectangles, many of which overlap; on the robust map the rectangles around the same cells are smaller, and fewer overlap."}, "figure": {"caption": "Certified boxes of the same 30 held-out cells, coloured by cell type, at $\\epsilon = 0.05$, before (left) and after robust training (right).", "name": "fig-robust-boxes"}}
+# %% mystnb={"image": {"alt": "Two maps of the same shape in grey. On the base map thirty rectangles, many of which overlap; on the robust map the rectangles around the same cells are smaller, and fewer overlap."}, "figure": {"caption": "Certified boxes of the same 30 held-out cells, coloured by cell type, at $\\epsilon = 0.1$, before (left) and after robust training (right).", "name": "fig-robust-boxes"}}
 fig, axes = plt.subplots(1, 2, figsize=(7, 5.4), sharex=True, sharey=True)
 codes = adata.obs["clusters"].cat.codes.to_numpy()[held_out]
 for ax, (name, model) in zip(axes, models.items(), strict=True):
     ax.scatter(*model.embedding_.T, s=3, color=INK, alpha=0.25, linewidths=0)
-    low, high = (ends[:30] for ends in boxes[name, 0.05])
+    low, high = (ends[:30] for ends in boxes[name, 0.1])
     plotting.boxes(low, high, ax=ax, color=[COLORS[code % 8] for code in codes[:30]])
     ax.set(title=f"{name}, {source}", xlabel="dimension 1", aspect="equal")
 text = axes[0].set(ylabel="dimension 2", xticks=[], yticks=[])
@@ -502,12 +503,12 @@ result.round(3)
 # %% tags=["remove-cell"]
 gained = result.loc["robust"] - result.loc["base"]
 assert (gained.loc[0.02:, "certain"] > 0).all() and (gained.loc[0.02:, "changed"] < 0).all()
-assert result.loc[(slice(None), 0.01), "certain"].min() > 0.8
+assert result.loc[(slice(None), 0.01), "certain"].min() > 0.7
 undecided = result["undecided"]
 assert undecided["base", 0.05] > 1.5 * undecided["robust", 0.05]
-assert result.loc[("robust", 0.2), "changed"] > 0.5
+assert result.loc[("robust", 0.2), "changed"] > result.loc[("robust", 0.2), "certain"]
 
-# %% mystnb={"image": {"alt": "Stacked bars for five values of eps, base on the left, robust on the right. For both, the certain share falls and the changed share rises with eps. In the base model nearly nothing is certain from 0.1 on; in the robust model some labels still are at 0.1. The undecided share in between is much smaller for the robust model at 0.05, and larger at 0.2."}, "figure": {"caption": "What is known of the labels of the held-out cells: certified, changed by the attack, or neither.", "name": "fig-robust-labels"}}
+# %% mystnb={"image": {"alt": "Stacked bars for five values of eps, base on the left, robust on the right. For both, the certain share falls and the changed share rises with eps. In the base model nearly nothing is certain from 0.1 on; in the robust model many labels still are at 0.1, and some at 0.2. The undecided share in between is much smaller for the robust model at 0.05, and larger at 0.2."}, "figure": {"caption": "What is known of the labels of the held-out cells: certified, changed by the attack, or neither.", "name": "fig-robust-labels"}}
 fig, axes = plt.subplots(1, 2, figsize=(6.6, 3.8), sharey=True)
 for ax, name in zip(axes, models, strict=True):
     bars = result.loc[name, ["certain", "undecided", "changed"]]
@@ -522,7 +523,7 @@ legend = fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center",
 # $\epsilon = 0.05$ the base model leaves many more cells undecided than the robust one. At 0.2 its gap is small again,
 # but only because the attack changes most labels.
 #
-# At $\epsilon = 0.2$ most labels of the robust map can be changed too, and few are certain. An adversary that may
+# At $\epsilon = 0.2$ the attack changes many labels of the robust map too, and few are certain. An adversary that may
 # change 300 genes at once, each in the worst direction, is strong. If you need labels, this table tells you more than the
 # width.
 #
@@ -544,7 +545,7 @@ pd.concat(columns).loc[(slice(None), [0.02, 0.2]), :].round(2)
 
 # %% tags=["remove-cell"]
 assert (gain > 1).all(axis=None)
-assert gain.loc[0.2, "certificate"] > 2.5 * gain.loc[0.2, ["random noise", "attack"]].max()
+assert gain.loc[0.2, "certificate"] > 1.5 * gain.loc[0.2, ["random noise", "attack"]].max()
 
 # %% [markdown]
 # The robust network does move its cells less, under all three. But at $\epsilon = 0.2$ the certificate fell by a much larger
@@ -554,24 +555,28 @@ assert gain.loc[0.2, "certificate"] > 2.5 * gain.loc[0.2, ["random noise", "atta
 # factor. And random noise, which does not depend on the network, moves cells far less than the attack in either model.
 #
 # **The plain model is not one model.** How narrow the boxes become is one half of a comparison. How
-# wide they were is the other, and it depends on how the plain model was trained. Train it anew with the paper's
-# learning rate of 0.001 instead of our 0.01, all else being equal.
+# wide they were is the other, and it depends on how the plain model was trained. Train it anew without weight
+# decay, and with the paper's learning rate of 0.001 instead of our 0.01.
 
 # %%
-slow = rpumap.ParametricUMAP(learning_rate=1e-3, random_state=0).fit(X)
-columns = {"rate 0.001": scores(slow), "rate 0.01 (base)": table["base"], "robust": table["robust"]}
-rates = pd.DataFrame(columns).drop(["shape", "correlation"])
+plain = {"rate 0.001": {"learning_rate": 1e-3}, "no decay": {"weight_decay": 0.0}}
+columns = {
+    name: scores(rpumap.ParametricUMAP(random_state=0, **settings).fit(X))
+    for name, settings in plain.items()
+}
+rates = pd.DataFrame(columns).join(table).drop(["shape", "correlation"])
 rates.loc["width / robust"] = rates.loc["width"] / table.loc["width", "robust"]
 rates.round(3)
 
 # %% tags=["remove-cell"]
-assert rates.loc["width", "rate 0.001"] > 1.5 * table.loc["width", "base"]
-assert abs(rates["rate 0.001"] - table["base"])["trustworthiness"] < 0.015
+assert rates.loc["width", "rate 0.001"] > 1.5 * rates.loc["width", "no decay"]
+assert rates.loc["width", "no decay"] > 1.1 * rates.loc["width", "base"]
+assert np.ptp(rates.loc["trustworthiness"]) < 0.015
 
 # %% [markdown]
-# Two plain maps of about the same trustworthiness, and the boxes of one are much wider. So a good part of the factor by
+# Three plain maps of about the same trustworthiness, and boxes of very different widths. So a good part of the factor by
 # which "regularisation shrinks the boxes" can be due to the plain training. The paper reports neither
-# widths nor how the training changes them. (`robust` started from `base`, not from the other.) Report both widths, say how the plain model was trained, and do not
+# widths nor how the training changes them. (`robust` started from `base`.) Report both widths, say how the plain model was trained, and do not
 # quote a factor alone.
 #
 # **A small radius is not a small ball.** $\epsilon = 0.2$ is small for one gene. But 300 genes at once reach a corner
@@ -632,7 +637,7 @@ report([
 #   reconstruction loss.
 # - Robust training made the boxes at $\epsilon = 0.2$ several times narrower, with a small loss of trustworthiness
 #   and little or none of accuracy. Short runs lose more.
-# - How wide they are in a plain model depends on its training, for one thing on the learning rate.
+# - How wide they are in a plain model depends on its training: on the learning rate, and on weight decay.
 # - Area and width lie on nearly the same curve here. More steps give a better curve.
 # - A certificate can be turned into a statement about a label. An attack tells how much it leaves undecided.
 # - Most of the gain is a tighter proof; a smaller part is a network that moves cells less.

@@ -64,6 +64,10 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     learning_rate : float, default 1e-2
         Peak learning rate; constant for the first half, then linear to zero. The paper gives 1e-3,
         which takes more steps to embed held-out cells as well (chapter 3).
+    weight_decay : float, default 0.3
+        Share of itself, times the learning rate, that a weight loses in every step (Loshchilov and
+        Hutter 2019). The paper has none, which is 0. With it held-out cells are embedded better,
+        and certified boxes are a fifth to a third smaller (chapter 3).
     neighbors : {"auto", "exact", "ivf", "nndescent"} or pair of arrays, default "auto"
         How nearest neighbours are found, or the neighbours themselves as ``(indices, distances)``
         with each cell in its own row, see :func:`rpumap.graph.check_neighbors`.
@@ -121,6 +125,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         batch_size: int = 2048,
         n_steps: int | None = None,
         learning_rate: float = 1e-2,
+        weight_decay: float = 0.3,
         neighbors: str | tuple[np.ndarray, np.ndarray] = "auto",
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -139,6 +144,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.batch_size = batch_size
         self.n_steps = n_steps
         self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
         self.neighbors = neighbors
         self.device = device
         self.random_state = random_state
@@ -257,7 +263,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 f"batch_size={self.batch_size} must exceed negative_sample_rate="
                 f"{self.negative_sample_rate}: negatives are permuted edges of the same batch"
             )
-        for name in ("learning_rate", "repulsion_strength", "min_dist"):
+        for name in ("learning_rate", "weight_decay", "repulsion_strength", "min_dist"):
             check_number(name, getattr(self, name))
         check_number("spread", self.spread, above=True)
         check_choice("weighting", self.weighting, WEIGHTINGS)
@@ -383,5 +389,6 @@ def loss_options(model: ParametricUMAP) -> dict[str, Any]:
     512
     """
     a, b = fit_ab(float(model.spread), float(model.min_dist))
-    names = ["weighting", "negative_sample_rate", "repulsion_strength", "batch_size", "verbose"]
+    names = ["weighting", "negative_sample_rate", "repulsion_strength", "batch_size"]
+    names += ["weight_decay", "verbose"]
     return {"a": a, "b": b, **{name: getattr(model, name) for name in names}}

@@ -65,7 +65,7 @@ def test_fitted_attributes(X, model):
 def test_defaults_are_those_of_the_training_function():
     own = inspect.signature(ParametricUMAP).parameters
     shared = [p for p in inspect.signature(train).parameters.values() if p.name in own]
-    assert {"learning_rate", "n_steps", "batch_size"} <= {p.name for p in shared}
+    assert {"learning_rate", "weight_decay", "n_steps", "batch_size"} <= {p.name for p in shared}
     assert all(p.default == own[p.name].default for p in shared)
 
 
@@ -213,6 +213,7 @@ def test_bad_cells_at_transform(X, model, change, message):
         ({"n_steps": 2.5}, "n_steps"),
         ({"batch_size": 4}, "batch_size=4 must exceed"),
         ({"learning_rate": -1}, "learning_rate"),
+        ({"weight_decay": -1}, "weight_decay"),
         ({"repulsion_strength": np.nan}, "repulsion_strength"),
         ({"weighting": "p"}, "weighting"),
         ({"min_dist": 9.0}, "min_dist"),

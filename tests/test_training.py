@@ -238,11 +238,13 @@ def test_options_of_train_are_checked(option, message):
         train(mlp(3, (4,), 2), torch.as_tensor(X), graph, a=1.5, b=0.9, **option)
 
 
-def test_adam_equals_pytorch():
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_adam_equals_pytorch(weight_decay):
     start, draw = torch.randn(7, 3, generator=seeded()), seeded(1)
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
     frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
-    own, library = Adam([ours, frozen]), torch.optim.Adam([theirs])
+    own = Adam([ours, frozen], weight_decay)
+    library = torch.optim.AdamW([theirs], weight_decay=weight_decay)
     for step in range(20):
         rate = 0.1 / (1 + step)
         library.param_groups[0]["lr"] = rate

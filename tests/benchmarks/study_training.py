@@ -25,6 +25,7 @@ from rpumap.graph import fuzzy_graph
 from rpumap.metrics import knn_accuracy, trustworthiness
 
 SEEDS = (0, 1, 2)
+EPS = 0.1
 STAGES = {
     "Ductal": "progenitors",
     "Ngn3 low EP": "progenitors",
@@ -33,6 +34,9 @@ STAGES = {
 }
 RATES = {f"rate {rate:g}": {"learning_rate": rate} for rate in (0.001, 0.003, 0.01, 0.02)}
 LONG = RATES | {
+    "no weight decay": {"weight_decay": 0.0},
+    "weight decay 0.1": {"weight_decay": 0.1},
+    "weight decay 1": {"weight_decay": 1.0},
     "1 draw of negative pairs": {"draws": 1},
     "2 draws": {"draws": 2},
     "1 draw, 4096 edges, 800 steps": {"draws": 1, "batch_size": 4096, "n_steps": 800},
@@ -100,13 +104,17 @@ def main() -> None:
             settings["repulsion_strength"] = float(edges.data.mean())
         model, part = fit(X, **settings), fit(X_old, **settings)
         Z = model.embedding_
-        vote = KNeighborsClassifier(15).fit(part.embedding_, labels[~is_new])
+        Z_new, old = part.transform(X_new), part.embedding_
+        lower, upper = rpumap.certify(part, X_new, eps=EPS)
+        vote = KNeighborsClassifier(15).fit(old, labels[~is_new])
         # belief falls with distance, so its rank correlation with p is that of minus the distance
         length = np.linalg.norm(Z[edges.row] - Z[edges.col], axis=1)
         return {
             "trustworthiness": trustworthiness(X, Z),
             "15-NN accuracy": knn_accuracy(Z, labels),
-            "15-NN accuracy, unseen cells": vote.score(part.transform(X_new), labels[is_new]),
+            "15-NN accuracy, unseen cells": vote.score(Z_new, labels[is_new]),
+            "trustworthiness among unseen cells": trustworthiness(X_new, Z_new),
+            f"width of boxes at eps {EPS}, map = 1": np.mean((upper - lower) / old.std(axis=0)),
             "rank correlation of p and q on edges": spearmanr(edges.data, -length).statistic,
             "loss, steps 31-50": model.history_["loss"][30:50].mean(),
             "loss, last 20 steps": model.history_["loss"][-20:].mean(),
