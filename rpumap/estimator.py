@@ -67,7 +67,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     weight_decay : float, default 0.3
         Share of itself, times the learning rate, that a weight loses in every step (Loshchilov and
         Hutter 2019). The paper has none, which is 0. With it held-out cells are embedded better,
-        and certified boxes are a fifth to a third smaller (chapter 3).
+        and certified boxes are smaller (chapter 3).
     neighbors : {"auto", "exact", "ivf", "nndescent"} or pair of arrays, default "auto"
         How nearest neighbours are found, or the neighbours themselves as ``(indices, distances)``
         with each cell in its own row, see :func:`rpumap.graph.check_neighbors`.
