@@ -623,8 +623,8 @@ assert table.diff().abs().max().max() < 0.05
 # %% mystnb={"image": {"alt": "Two maps of the cells side by side, UMAP and parametric UMAP. Both show the same succession of cell types along a branching path; the parametric map is smoother."}, "figure": {"caption": "UMAP and parametric UMAP (default settings) on the same neighbours.", "name": "fig-training-umap"}}
 axes = panels(maps)
 # %% [markdown]
-# Three seeds of each on the real cells (`python tests/benchmarks/bench_fit.py`) lie as close: the
-# network loses no more than its seeds differ by. It gains a function that can place new cells.
+# Three fits of each on the real cells, on the page on [performance](../book/performance), lie as close:
+# the network loses no more than its seeds differ by. It gains a function that can place new cells.
 #
 # The paper says that parametric UMAP "can separate different cell types well". That needs a
 # baseline without a map: how often is a type guessed right from 15 neighbours in the space of all

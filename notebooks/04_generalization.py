@@ -531,8 +531,8 @@ assert settings["accuracy"].idxmin() == "learning_rate=0.001" or about_cells != 
 #
 # **The learning rate** matters there, as long as training is short. With the paper's 0.001 and 300
 # steps, new cells are placed worst, and the gap is wider than that between 5 and 50 % of the
-# cells. More steps close most of it: with `n_steps=800`, 5 % and three splits, accuracy was
-# 0.74 at 0.001, 0.78 at 0.003, and 0.77 at 0.01, our default. But trying many settings on
+# cells. More steps close part of it: with `n_steps=800`, 5 % and three splits, accuracy was
+# 0.74 at 0.001, 0.76 at 0.003, and 0.78 at 0.01, our default. But trying many settings on
 # the same held-out cells and reporting the best is a leak: choose on a second set of held-out cells.
 #
 # **Another experiment.** All of this holds for cells drawn from the same data. Cells of an
@@ -597,7 +597,7 @@ report(claims)
 # them are not recognised in gene space either.
 #
 # With `RPUMAP_FULL=1`, real cells and five splits, the verdicts were the same, and new cells were placed about
-# as well (accuracy 0.759 with 5 % and 0.840 with 50 %).
+# as well (accuracy 0.787 with 5 % and 0.838 with 50 %).
 #
 # ## Take-aways
 #
@@ -627,8 +627,8 @@ report(claims)
 #     )
 #
 # The spread can only shrink by what the numbers of cells of each type contributed. On the real cells, eight splits
-# and the short setting gave 0.759 with a standard deviation of 0.032 for random samples, and 0.780 with 0.017 for
-# stratified ones: perhaps a gain in both, but eight splits are too few to show it. And you would need the types of all cells
+# and the short setting gave 0.779 with a standard deviation of 0.023 for random samples, and 0.784 with 0.014 for
+# stratified ones: perhaps a smaller spread, but eight splits are too few to show it. And you would need the types of all cells
 # beforehand. Clusters found without training can replace them.
 # ```
 #
@@ -656,9 +656,9 @@ report(claims)
 #
 #     network(X, training, seed, repulsion_strength=0.1)
 #
-# On the real cells, three splits and the short setting, accuracy was 0.772 instead of 0.760 and
-# trustworthiness 0.871 instead of 0.870; trained on half of the cells, 0.842 instead of 0.832, and 0.895
-# instead of 0.896. The differences are no larger than those between splits. A vote depends on the order of
+# On the real cells, three splits and the short setting, accuracy was 0.783 instead of 0.775 and
+# trustworthiness 0.873 instead of 0.869; trained on half of the cells, 0.846 instead of 0.829, and 0.897
+# with both. The differences are no larger than those between splits. A vote depends on the order of
 # cells along a branch, and a thin branch keeps the order.
 # ```
 #
@@ -677,7 +677,7 @@ report(claims)
 #     print(accuracy(maps[0.5, 0], training, held_out, model.transform(poor)))
 #     print(accuracy(X, training, held_out, poor))
 #
-# On the real cells the network fell from 0.839 to 0.780, and gene space from 0.845 to 0.782. The network
+# On the real cells the network fell from 0.832 to 0.772, and gene space from 0.845 to 0.782. The network
 # loses no more accuracy than gene space does: the information is lost in the counts.
 # ```
 #

@@ -90,6 +90,16 @@ def test_no_prediction_for_real_cells_or_far_away_and_new_ones_after_new_measure
     merge(fits, timed("simulated_4k", "UMAP", 40.0))
     renew(fits)
     assert fits[-1]["cold_s"] > near["cold_s"] > 20
+
+
+def test_a_fit_that_was_stopped_took_the_limit_at_least():
+    fits = [timed("simulated_1k", "UMAP", 5.0), timed("simulated_4k", "UMAP", 6.0)]
+    predicted = not_run(fits, row("simulated_18k", "UMAP", limit_s=90))
+    stopped = not_run(fits, row("simulated_18k", "UMAP", limit_s=90) | {"stopped": True})
+    assert predicted["cold_s"] < 10 and stopped["cold_s"] == 90
+    fits.append(stopped)
+    renew(fits)
+    assert fits[-1] == stopped
     assert len(fits) == 3
 
 

@@ -193,13 +193,18 @@ def extrapolate(rows: list[Row], method: str, n: int) -> Row:
 
 
 def not_run(rows: list[Row], row: Row) -> Row:
-    """Complete the row of a fit that was not run: with a prediction, where one is near enough."""
+    """Complete the row of a fit that was not run to its end: with a prediction, where one is near.
+
+    One that was stopped at the limit took that long at least.
+    """
     simulated = row["data"].startswith("simulated")
     found = extrapolate(rows, row["method"], row["cells"]) if simulated else {}
     if found and row["cells"] > FURTHEST * found["from_cells"][-1]:
         found = {}
-    kept = ("data", "method", "repeat", "cells", "limit_s", "run")
-    return {key: row[key] for key in kept} | found
+    if found and row.get("stopped"):
+        found["cold_s"] = max(found["cold_s"], row["limit_s"])
+    kept = ("data", "method", "repeat", "cells", "limit_s", "stopped", "run")
+    return {key: row[key] for key in kept if key in row} | found
 
 
 def renew(rows: list[Row]) -> None:

@@ -99,7 +99,8 @@ def fit(method: str, seed: int, data: Path, limit: float, python: Path = PYTHON)
             wait(process, found, limit)
         ended = time.monotonic()
         if not found.exists():
-            return {"limit_s": limit} if ended - started >= limit else failure(process, log)
+            stopped = ended - started >= limit
+            return {"limit_s": limit, "stopped": True} if stopped else failure(process, log)
         row: Row = json.loads(found.read_text())
         last_s, all_s = ended - row.pop("ended"), row.pop("all_processor_s")
         if process.returncode == 0:
