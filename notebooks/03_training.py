@@ -646,6 +646,8 @@ prep = rpumap.Preprocessor(n_top_genes=300).fit(adata[~is_new])
 X_all = torch.as_tensor(prep.transform(adata))
 training = X_all[~is_new]
 part = fuzzy_graph(*nearest_neighbors(training.numpy(), n_neighbors=15))
+
+# %%
 variants = {f"rate {rate}": {"learning_rate": rate} for rate in (0.001, 0.003, 0.01)}
 variants["no weight decay"] = {"weight_decay": 0.0}
 rows = {}
