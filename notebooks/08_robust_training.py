@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Robust training: a loss that makes the boxes small
 #
-# [The last chapter](07_crown_derivation) ended with a certificate of no use: at the paper's
+# [The last chapter](07_crown_derivation) ended with a certificate of little use: at the paper's
 # $\epsilon$ of 0.2, the box that provably holds a cell was about as wide as the whole map. But the bounds
 # are a differentiable function of the weights. Can training make the boxes small, and leave the map as it
 # is?
