@@ -164,9 +164,9 @@ print(f"eq. 12 for three points: {eq12:.4f}")
 #   + (1 - p_{ij}) \log(1 - q_{ij}) \,\bigr] .
 # $$
 #
-# Two slips in print need correcting. First, the paper writes the second sum of eq. 1 over the edges
-# only. The algebra needs all pairs; otherwise non-neighbours have no loss. Second, eq. 2 and eq. 3
-# lack the square bracket. Read literally, the minus sign then belongs to the first term only. Here
+# The printed equations need two corrections. First, the paper writes the second sum of eq. 1 over the
+# edges only. The algebra needs all pairs; otherwise non-neighbours have no loss. Second, eq. 2 and
+# eq. 3 lack the square bracket. One can then read the minus sign as that of the first term. Here
 # is each version for the three points; `near` and `far` are the two terms of the cross-entropy.
 
 # %%
@@ -176,14 +176,14 @@ eq2 = (near + far).sum()
 assert np.isclose(eq12, eq2 - entropy) and np.isclose(entropy, np.log(2))
 assert np.isclose(eq2, np.log(50 / 9))
 
-edges_only, as_printed = (near + far)[p3 > 0].sum(), (near - far).sum()
-assert np.isclose(edges_only, np.log(5)) and np.isclose(as_printed, np.log(3.6))
-print(f"eq. 2 {eq2:.3f}, over edges only {edges_only:.3f}, without the bracket {as_printed:.3f}")
+edges_only, no_bracket = (near + far)[p3 > 0].sum(), (near - far).sum()
+assert np.isclose(edges_only, np.log(5)) and np.isclose(no_bracket, np.log(3.6))
+print(f"eq. 2 {eq2:.3f}, over edges only {edges_only:.3f}, without the bracket {no_bracket:.3f}")
 
 # %% [markdown]
 # Does a bracket matter? Plot both readings for one pair.
 
-# %% mystnb={"image": {"alt": "Two panels. Left: three convex curves of the loss against the similarity q, for p of 0, one half and 1, each lowest where q equals p. Right: the same without the bracket; the curves for p of 0 and one half fall without limit as q approaches 1."}, "figure": {"caption": "Loss of one pair against its similarity $q$. Left: eq. 2; dots mark the lowest loss, at $q = p$. Right: eq. 2 as printed, without the bracket. For every $p$ below 1 it falls without limit as $q$ nears 1.", "name": "fig-loss-cross-entropy"}}
+# %% mystnb={"image": {"alt": "Two panels. Left: three convex curves of the loss against the similarity q, for p of 0, one half and 1, each lowest where q equals p. Right: the same without the bracket; the curves for p of 0 and one half fall without limit as q approaches 1."}, "figure": {"caption": "Loss of one pair against its similarity $q$. Left: eq. 2; dots mark the lowest loss, at $q = p$. Right: eq. 2 with the minus sign on the first term only. For every $p$ below 1 it falls without limit as $q$ nears 1.", "name": "fig-loss-cross-entropy"}}
 similarity = np.linspace(0.002, 0.998, 499)
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.2), sharey=True)
 for p_pair, style, color in zip((0, 0.5, 1), ("-", "--", "-."), COLORS[:3], strict=True):
@@ -194,7 +194,7 @@ for p_pair, style, color in zip((0, 0.5, 1), ("-", "--", "-."), COLORS[:3], stri
     assert abs(similarity[best] - p_pair) < 0.003
     axes[0].plot(similarity[best], (pull + push)[best], "o", color=color, clip_on=False)
 axes[0].set(xlabel="similarity $q$", ylabel="loss of the pair", title="eq. 2", ylim=(-4, 4))
-axes[1].set(xlabel="similarity $q$", title="eq. 2 as printed")
+axes[1].set(xlabel="similarity $q$", title="eq. 2, no bracket")
 axes[0].legend(loc="lower left")
 plt.show()
 
@@ -578,7 +578,7 @@ r3 = torch.as_tensor(0.1 * 5 * np.outer(k, k) / M)
 losses = {
     "attraction alone": (P20, 0 * P20),
     "repulsion alone": (0 * P20, 1 - P20),
-    "eq. 2 as printed": (P20, P20 - 1),
+    "eq. 2, no bracket": (P20, P20 - 1),
     "eq. 2": (P20, 1 - P20),
     "eq. 3": (P20, edge * (1 - P20) + r3),
     "eq. 4": (P20, r4),
@@ -594,7 +594,7 @@ def descend(A, R, z, n_steps=4000, rate=0.03):
 
 layouts = {name: descend(A, R, z20) for name, (A, R) in losses.items()}
 
-# %% mystnb={"image": {"alt": "Six small maps of twenty points in three branch colours, joined by edges. Attraction alone and eq. 2 as printed shrink to a spot, repulsion alone stretches the tree, and eq. 2, 3 and 4 show three branches."}, "figure": {"caption": "Twenty points of a branching lineage under six losses. Line width is edge strength; each title gives the largest distance on the map. Colours are the stem and two branches.", "name": "fig-loss-toy"}}
+# %% mystnb={"image": {"alt": "Six small maps of twenty points in three branch colours, joined by edges. Attraction alone and eq. 2 without its bracket shrink to a spot, repulsion alone stretches the tree, and eq. 2, 3 and 4 show three branches."}, "figure": {"caption": "Twenty points of a branching lineage under six losses. Line width is edge strength; each title gives the largest distance on the map. Colours are the stem and two branches.", "name": "fig-loss-toy"}}
 fig, axes = plt.subplots(2, 3, figsize=(6.4, 4.8))
 once = edges[edges[:, 0] < edges[:, 1]]
 for ax, (name, layout) in zip(axes.flat, layouts.items(), strict=True):

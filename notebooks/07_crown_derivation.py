@@ -311,7 +311,8 @@ assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 # procedure. CROWN thus goes forward through the layers, and from each of them backward to the input
 # {cite:p}`zhang2018crown`.
 #
-# Some of the printed equations differ from these by a slip: 18, 19, 27, 38 and 39. The page on
+# Some of the printed equations differ from these by a slip: 18, 19, 27 to 29, 36 and 39, and the ends of
+# the sums in 22 to 36. Eq. 38 writes $\Lambda^{(0)}$ for $\tilde W^{(1)}$, and its sum runs up to $m$. The page on
 # [notation](../book/notation) lists what is wrong in each.
 #
 # In code, for one cell. `q` is the order of a norm, which the next section explains; for an $l_\infty$
