@@ -25,6 +25,7 @@ from rpumap.preprocessing import Preprocessor, check_preprocessor
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import ArrayLike
 
 Counts = TypeVar("Counts")
 
@@ -199,6 +200,7 @@ def dropout_box(
     genes: Sequence[str] | None = None,
     *,
     library_size_falls: bool = False,
+    library_loss: ArrayLike | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the box from "these counts were lost" to "as observed".
 
@@ -212,13 +214,18 @@ def dropout_box(
         Genes whose counts may be lost, in part or altogether; by default all of ``prep.genes_``.
     library_size_falls : bool
         Whether what is lost is missing from the library size too. Each normalised value then
-        rises as counts of other genes are lost, and the box holds that as well.
+        rises as counts of other genes are lost, and the box holds that as well. Counts of genes
+        outside ``prep.genes_`` are taken as kept.
+    library_loss : float or array-like of shape (n_cells,), optional
+        The largest share of its library that a cell, or each cell, may have lost, from 0 to below
+        1: molecules of `genes` and, unlike above, of genes outside ``prep.genes_``, whether the
+        table holds these or not. The library size then falls, whatever `library_size_falls` says.
 
     Returns
     -------
     lower, upper : ndarray of shape (n_cells, n_top_genes), float32
-        Z-scores. Where nothing can change the two are the same. Without `library_size_falls`,
-        `upper` is what ``prep.transform`` returns.
+        Z-scores. Where nothing can change the two are the same, but for a float32 step outwards
+        if the library size falls. If it does not, `upper` is what ``prep.transform`` returns.
 
     Raises
     ------
@@ -227,7 +234,8 @@ def dropout_box(
     sklearn.exceptions.NotFittedError
         If `prep` is not fitted.
     ValueError
-        If a gene is none of ``prep.genes_``, or as ``prep.transform``.
+        If a gene is none of ``prep.genes_``, `library_loss` is not as above, or as
+        ``prep.transform``.
 
     Notes
     -----
@@ -235,7 +243,18 @@ def dropout_box(
     the genes that may be lost, the share of one of these in the library runs from 0 to
     :math:`c_g / (L - c_S + c_g)`, that of another gene from :math:`c_g / L` to
     :math:`c_g / (L - c_S)`. What follows (the target sum, ``log1p``, the z-score) is monotone.
-    Counts of genes outside ``prep.genes_`` are taken as kept.
+
+    With a `library_loss` of :math:`s`, at most :math:`s L` molecules are lost, and none of the
+    :math:`K` counts of those genes in ``prep.genes_`` that may not be. The share of a gene that may
+    lose counts is smallest if only its own are lost, largest if only others are:
+
+    .. math::
+
+        \frac{c_g - t}{L - t} \le \frac{c_g'}{L'} \le
+        \frac{c_g}{\max(K + c_g, (1 - s) L)}, \qquad t = \min(c_g, s L);
+
+    of another gene, :math:`t = 0` and the maximum is that of :math:`K` and :math:`(1 - s) L`. For
+    each end there is a loss that reaches it (in fractions of a molecule), but none reaches all.
 
     Examples
     --------
@@ -246,6 +265,16 @@ def dropout_box(
     >>> lower, upper = dropout_box(prep, adata, prep.genes_[:3])
     >>> (lower < upper).any(axis=0).tolist()[:5]
     [True, True, True, False, False]
+
+    Every count of the table may be among the lost ones, but no cell lost more than some share of
+    its molecules. That share can be given, here as it was in each cell:
+
+    >>> lost = rpumap.dropout.drop_counts(adata, 0.3, random_state=0)
+    >>> left = lost.obs["library_size"] / adata.obs["library_size"]
+    >>> lower, upper = dropout_box(prep, adata, library_loss=1 - left)
+    >>> z = prep.transform(lost)
+    >>> bool(((lower <= z) & (z <= upper)).all())
+    True
     """
     check_preprocessor(prep)
     check_flag("library_size_falls", library_size_falls)
@@ -262,19 +291,51 @@ def dropout_box(
     lost = np.isin(prep.genes_, wanted) & present
     lower = upper.copy()
     lower[:, lost] = prep.standardize(np.zeros(upper.shape))[:, lost]
-    if library_size_falls:
-        before, after = counts.sum(axis=1), counts[:, ~lost].sum(axis=1)
-        rest = remaining_library(table.library_size, before, after)
-        highest = prep.standardize(prep.target_sum * _largest_shares(counts, rest, lost))
-        # one step up, because this was not rounded as prep.transform rounds
-        upper[:, present] = np.nextafter(highest, np.float32(np.inf))[:, present]
+    if library_loss is None and not library_size_falls:
+        return lower, upper
+    before, kept = counts.sum(axis=1), counts[:, ~lost].sum(axis=1)
+    if library_loss is None:
+        rest = remaining_library(table.library_size, before, kept)
+        highest = _largest_shares(counts, rest, lost)
+    else:
+        size = np.maximum(table.library_size, before)[:, None]
+        most = _checked_loss(library_loss, len(size)) * size
+        highest = _largest_shares(counts, kept, lost, least=size - most)
+        taken = np.minimum(counts, most)
+        lowest = _shares(counts - taken, size - taken)
+        lowest = prep.standardize(prep.target_sum * lowest)
+        lower[:, lost] = np.nextafter(lowest, np.float32(-np.inf))[:, lost]
+    # one step out, here and above, because this was not rounded as prep.transform rounds
+    highest = prep.standardize(prep.target_sum * highest)
+    upper[:, present] = np.nextafter(highest, np.float32(np.inf))[:, present]
     return lower, upper
 
 
-def _largest_shares(counts: np.ndarray, rest: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """Share of each count in the library if all that may be lost were, but for the count itself."""
-    left = rest[:, None] + counts * lost
-    return np.divide(counts, left, out=np.zeros_like(counts), where=counts > 0)
+def _largest_shares(
+    counts: np.ndarray, rest: np.ndarray, lost: np.ndarray, least: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Share of each count in the library if all that may be lost were, but for the count itself.
+
+    At `least` so much of the library is left, however much may be lost.
+    """
+    return _shares(counts, np.maximum(rest[:, None] + counts * lost, least))
+
+
+def _shares(counts: np.ndarray, size: np.ndarray) -> np.ndarray:
+    return np.divide(counts, size, out=np.zeros_like(counts), where=counts > 0)
+
+
+def _checked_loss(library_loss: Any, n_cells: int) -> np.ndarray:
+    """Return the share that each cell may have lost as a column, a few roundings larger."""
+    shares = np.asarray(library_loss)
+    is_number = shares.dtype.kind in "iuf" and shares.shape in ((), (n_cells,))
+    if not (is_number and ((shares >= 0) & (shares < 1)).all()):
+        raise ValueError(
+            "library_loss must be None, a number of at least 0 and below 1, or one such number for "
+            f"each of {n_cells} cells, got {library_loss!r}"
+        )
+    # a share that was computed as lost / library may have been rounded down
+    return shares.astype(float).reshape(-1, 1) + 8 * np.finfo(float).eps
 
 
 def _drop_from_table(

@@ -424,6 +424,123 @@ def test_drop_counts_of_fractions_stays_in_the_box(seed, all_genes, stored):
         assert (z <= upper + slack).all()
 
 
+@drawn
+@given(
+    seed=st.integers(0, 1000),
+    with_size=st.booleans(),
+    log1p=st.booleans(),
+    all_genes=st.booleans(),
+    per_cell=st.booleans(),
+)
+def test_no_loss_of_at_most_that_share_leaves_the_box(seed, with_size, log1p, all_genes, per_cell):
+    adata = counts_of(seed, with_size)
+    prep = prepared(adata, log1p)
+    draw = np.random.default_rng(seed)
+    genes = prep.genes_ if all_genes else draw.choice(prep.genes_, draw.integers(1, 7), False)
+    counts, size = adata.X.toarray().astype(int), library_size(adata)
+    fixed = np.isin(adata.var_names, np.setdiff1d(prep.genes_, genes))
+    # what may be lost, molecule by molecule: of genes of the panel, of others, of no gene here
+    pools = np.column_stack([counts * ~fixed, size - counts.sum(axis=1)]).astype(int)
+    share = draw.random()
+    for turn in range(8):
+        lost = np.zeros_like(pools)
+        for cell, pool in enumerate(pools):
+            n_lost = min(int(share * size[cell]), pool.sum())
+            if turn % 2:  # all of one gene, then all of the next
+                for k in draw.permutation(len(pool)):
+                    lost[cell, k] = min(pool[k], n_lost - lost[cell].sum())
+            else:
+                lost[cell] = draw.multivariate_hypergeometric(pool, draw.integers(0, n_lost + 1))
+        less = adata.copy()
+        less.X = csr_matrix((counts - lost[:, :-1]).astype(np.float32))
+        less.obs["library_size"] = size - lost.sum(axis=1)
+        bound = lost.sum(axis=1) / size if per_cell else share
+        lower, upper = dropout_box(prep, adata, genes, library_loss=bound)
+        for z in (prep.transform(less), prep.transform(adata)):
+            assert (lower <= z).all()
+            assert (z <= upper).all()
+
+
+@pytest.mark.parametrize("log1p", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.4, 0.95])
+@pytest.mark.parametrize("genes", [None, ["g3", "g4", "g9"]])
+@pytest.mark.filterwarnings("ignore:counts are not whole")
+def test_each_end_of_the_box_is_reached_by_a_loss_of_that_share(log1p, share, genes):
+    adata = counts_of(0, with_size=True)
+    prep = prepared(adata, log1p)
+    lower, upper = dropout_box(prep, adata, genes, library_loss=share)
+    counts, size = adata.X.toarray().astype(float), library_size(adata)
+    may = ~np.isin(adata.var_names, np.setdiff1d(prep.genes_, genes or prep.genes_))
+    n_may = (counts * may).sum(axis=1) + size - counts.sum(axis=1)
+
+    def after(lost: np.ndarray, in_all: np.ndarray) -> np.ndarray:
+        less = adata.copy()
+        less.X = counts - lost
+        less.obs["library_size"] = size - in_all
+        return prep.transform(less)
+
+    for j, gene in enumerate(prep.genes_):
+        own = np.zeros_like(counts)
+        column = list(adata.var_names).index(gene)
+        own[:, column] = counts[:, column] * may[column]
+        # fractions of molecules, so that the share is reached: those of the gene alone
+        alone = np.minimum(own, share * size[:, None])
+        np.testing.assert_allclose(lower[:, j], after(alone, alone.sum(1))[:, j], 1e-5, 1e-6)
+        # or the same part of all others
+        others = n_may - own.sum(axis=1)
+        part = np.minimum(share * size / others, 1)
+        z = after((counts * may - own) * part[:, None], part * others)
+        np.testing.assert_allclose(upper[:, j], z[:, j], 1e-5, 1e-6)
+
+
+def test_cells_that_lost_counts_of_all_genes_leave_the_box_unless_it_knows_how_many():
+    adata = rpumap.datasets.pancreas(source="simulated")
+    prep = Preprocessor(n_top_genes=300).fit(adata)
+    lost = drop_counts(adata, 0.8, 0)
+    z = prep.transform(lost)
+    bound = 1 - library_size(lost) / library_size(adata)
+
+    def leaves(**how) -> np.ndarray:
+        lower, upper = dropout_box(prep, adata, **how)
+        return ((z < lower) | (z > upper)).any(axis=1)
+
+    # the box that takes all but the 300 genes as kept
+    assert leaves(library_size_falls=True).mean() > 0.99
+    assert not leaves(library_loss=bound).any()
+    assert not leaves(library_loss=bound.max()).any()
+    assert leaves(library_loss=bound * 0.9).mean() > 0.5
+
+
+def test_a_cell_without_counts_and_a_gene_that_makes_up_a_cell():
+    adata = AnnData(csr_matrix(np.array([[0, 0], [5, 0], [5, 3], [1, 9]], dtype=np.float32)))
+    prep = Preprocessor(n_top_genes=2, target_sum=1.0).fit(adata[1:])
+    with pytest.warns(UserWarning, match="1 cells have no counts"):
+        lower, upper = dropout_box(prep, adata, library_loss=pd.Series([0.5, 0.5, 0.5, 0]))
+    shares = [end * prep.std_ + prep.mean_ for end in (lower, upper)]
+    np.testing.assert_allclose(shares[0], [[0, 0], [1, 0], [0.25, 0], [0.1, 0.9]], atol=1e-6)
+    np.testing.assert_allclose(shares[1], [[0, 0], [1, 0], [1, 0.75], [0.1, 0.9]], atol=1e-6)
+
+
+def test_a_share_that_was_rounded_down_leaves_no_cell_outside():
+    # at a mean that is the very value after the loss, roundings are all that is left of a z-score
+    draw = np.random.default_rng(0)
+    adata = AnnData(csr_matrix(draw.integers(5, 50, size=(40, 2)).astype(np.float32)))
+    adata.obs["library_size"] = adata.X.toarray().sum(axis=1) + draw.integers(100, 999, 40)
+    prep = Preprocessor(n_top_genes=2).fit(adata)
+    lost = draw.integers(1, 5, 40)
+    less = adata.copy()
+    less.X = csr_matrix(adata.X.toarray() - lost[:, None] * [1, 0])  # of gene 0 alone
+    less.obs["library_size"] -= lost
+    share = lost / library_size(adata)
+    values = 1e4 * less.X.toarray() / library_size(less)[:, None]
+    for i in range(40):
+        prep.mean_ = values[i]
+        lower, upper = dropout_box(prep, adata[[i]], library_loss=share[[i]])
+        z = prep.transform(less[[i]])
+        assert lower[0, 0] <= z[0, 0] <= lower[0, 0] + 1e-6
+        assert upper[0, 1] - 1e-6 <= z[0, 1] <= upper[0, 1]
+
+
 def test_ends_of_the_dropout_box():
     adata = counts_of(0, with_size=False)
     prep = prepared(adata, log1p=False)
@@ -469,6 +586,9 @@ def test_bad_input_to_the_dropout_box():
         dropout_box(prep, adata, ["g1", "Actb"])
     with pytest.raises(ValueError, match="library_size_falls must be True or False, got 'g1'"):
         dropout_box(prep, adata, library_size_falls="g1")
+    for bad in (1.0, -0.1, np.nan, "0.5", True, [0.5] * 29, [[0.5]] * 30, [0.5] * 29 + [1.0]):
+        with pytest.raises(ValueError, match="library_loss must be None, a number of at least 0"):
+            dropout_box(prep, adata, library_loss=bad)
     with pytest.raises(TypeError, match="prep must be a fitted Preprocessor, got AnnData"):
         dropout_box(adata, prep)
     with pytest.raises(NotFittedError):

@@ -1,7 +1,8 @@
-"""The two data sets of the book, real or simulated, and simulated lineages of your own.
+"""The data sets of the book, real or simulated, and simulated lineages of your own.
 
 Real cells are looked for in the folder that the environment variable ``RPUMAP_DATA_DIR`` names,
-then among earlier downloads. Only ``source="real"`` goes to the network.
+then among earlier downloads. Only ``source="real"`` goes to the network. The malaria parasites
+come from the folder alone.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from rpumap.datasets._published import cache_folder, download, from_cache, from_folder
+from rpumap.datasets._published import (
+    cache_folder,
+    download,
+    from_cache,
+    from_folder,
+    malaria_from_folder,
+)
 from rpumap.datasets._simulate import simulate_lineage
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["dentate_gyrus", "pancreas", "simulate_lineage"]
+__all__ = ["dentate_gyrus", "malaria", "pancreas", "simulate_lineage"]
 
 Source = Literal["auto", "real", "simulated"]
 
@@ -110,6 +117,48 @@ def dentate_gyrus(
     (18213, True)
     """
     return _load("dentate_gyrus", source, cache_dir, lambda: _simulated_dentate_gyrus(random_state))
+
+
+def malaria() -> AnnData:
+    """Malaria parasites in the blood (*Plasmodium berghei*): one closed cycle, and gametocytes.
+
+    Returns
+    -------
+    AnnData
+        Raw counts in ``X`` (CSR, float32) and all columns of ``obs`` that the file has. In the
+        file of the recipe below these are, among others, ``"stage"``; ``"bulk_hour"``, the hour
+        of a bulk time course that the cell resembles most; ``"clock_pseudotime"``, the authors'
+        angle around the cycle in radians, NaN for gametocytes; and ``"library_size"``, the counts
+        of each cell in all genes, of which the file may hold a part. To them it adds
+        ``obs["clusters"]``, the stages in the order of the cycle, then male and female
+        gametocytes. ``uns["source"]`` says what the cells are; ``uns["simulated"]`` is False.
+
+    Raises
+    ------
+    RuntimeError
+        If ``malaria_pberghei_10x.h5ad`` is not in the folder that the environment variable
+        ``RPUMAP_DATA_DIR`` names.
+    ValueError
+        If the file is broken, has no ``obs["stage"]`` or holds no raw counts.
+
+    Notes
+    -----
+    4,884 cells of one 10x run with three time points, from the Malaria Cell Atlas (Howick et al.
+    2019, doi 10.1126/science.aaw2619). The asexual stages IDC1 to IDC8 are a circle: IDC8, the
+    ripe schizont, bursts into the merozoites and young rings of IDC1. Gametocytes leave it.
+
+    The file is neither downloaded nor simulated. ``python book/make_malaria.py`` makes it from the
+    published tables, and says where they are. Their repository states the licence GPL-3.0; this
+    package and its book contain none of the cells.
+
+    Examples
+    --------
+    >>> import rpumap
+    >>> adata = rpumap.datasets.malaria()  # doctest: +SKIP
+    >>> adata.n_obs, len(adata.obs["clusters"].cat.categories)  # doctest: +SKIP
+    (4884, 10)
+    """
+    return malaria_from_folder()
 
 
 def _load(

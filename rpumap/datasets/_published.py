@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 DATA_DIR_VARIABLE = "RPUMAP_DATA_DIR"
 LABELS = ("clusters", "ClusterName")  # scVelo's and CellRank's column, velocyto's
 LIBRARY_SIZES = ("library_size", "nCount_spliced")
-# in lineage order; CellRank calls the pre-endocrine cells Fev+
+MALARIA_FILE = "malaria_pberghei_10x.h5ad"
+# in lineage order, or that of the cycle; CellRank calls the pre-endocrine cells Fev+
 # fmt: off
 CLUSTERS = {
     "pancreas": (
@@ -34,6 +35,11 @@ CLUSTERS = {
     "dentate_gyrus": (
         "RadialGlia", "RadialGlia2", "ImmAstro", "GlialProg", "OPC", "nIPC", "Nbl1", "Nbl2",
         "ImmGranule1", "ImmGranule2", "Granule", "CA", "CA1-Sub", "CA2-3-4",
+    ),
+    "malaria": (
+        "IDC1_ring/merozoite(cl6)", "IDC2_ring(cl2)", "IDC3_late_ring(cl0)",
+        "IDC4_early_troph(cl1)", "IDC5_late_troph(cl3)", "IDC6_schizont(cl4)",
+        "IDC7_schizont(cl7)", "IDC8_late_schizont(cl5)", "gametocyte_male", "gametocyte_female",
     ),
 }
 # fmt: on
@@ -88,21 +94,49 @@ PUBLISHED = {  # the first that can be had is taken
 
 def from_folder(name: str) -> AnnData | None:
     """Read the file that the user put into the folder ``RPUMAP_DATA_DIR``, if there is one."""
+    path, lacking = _find([f"{name}.h5ad", f"{name}.loom"])
+    if path is not None:
+        return _read_in_folder(path, name, LABELS)
+    if lacking:
+        print(f"The folder that {DATA_DIR_VARIABLE} names {lacking}: looking elsewhere.")
+    return None
+
+
+def malaria_from_folder() -> AnnData:
+    """Read the parasites from the folder ``RPUMAP_DATA_DIR``, the one place where they can be."""
+    path, lacking = _find([MALARIA_FILE])
+    if path is None:
+        found = f"the folder that it names {lacking}" if lacking else "it is not set"
+        raise RuntimeError(
+            f"The malaria parasites are read from {MALARIA_FILE} in the folder that the "
+            f"environment variable {DATA_DIR_VARIABLE} names, but {found}. The file is not "
+            "downloaded, and there is no simulated stand-in. Make it from the published tables by "
+            "book/make_malaria.py of the rpumap repository, which says where they are, and set "
+            f"{DATA_DIR_VARIABLE} to its folder."
+        )
+    return _read_in_folder(path, "malaria", ("stage",))
+
+
+def _find(filenames: Sequence[str]) -> tuple[Path | None, str]:
+    """Return the first of the files in ``RPUMAP_DATA_DIR``, else what the folder lacks.
+
+    Where the variable is not set, that is nothing.
+    """
     named = os.environ.get(DATA_DIR_VARIABLE, "").strip()
     if not named:
-        return None
+        return None, ""
     folder = Path(named).expanduser()
-    filenames = [f"{name}.h5ad", f"{name}.loom"]
     for filename in filenames:
-        path = folder / filename
-        if path.is_file():
-            adata = read_counts(path, CLUSTERS[name])
-            described = adata.uns.get("source", "it does not say what it holds")
-            adata.uns["source"] = f"{filename} in {DATA_DIR_VARIABLE}: {described}"
-            return adata
-    lacking = f"has no {' or '.join(filenames)}" if folder.is_dir() else "does not exist"
-    print(f"The folder that {DATA_DIR_VARIABLE} names {lacking}: looking elsewhere.")
-    return None
+        if (folder / filename).is_file():
+            return folder / filename, ""
+    return None, f"has no {' or '.join(filenames)}" if folder.is_dir() else "does not exist"
+
+
+def _read_in_folder(path: Path, name: str, labels: Sequence[str]) -> AnnData:
+    adata = read_counts(path, CLUSTERS[name], labels)
+    described = adata.uns.get("source", "it does not say what it holds")
+    adata.uns["source"] = f"{path.name} in {DATA_DIR_VARIABLE}: {described}"
+    return adata
 
 
 def cache_folder(cache_dir: str | Path | None) -> Path:
@@ -194,16 +228,22 @@ def _checked(path: Path, name: str, published: PublishedFile) -> AnnData:
     return adata
 
 
-def read_counts(path: str | Path, order: Iterable[str] = CLUSTERS["pancreas"]) -> AnnData:
+def read_counts(
+    path: str | Path,
+    order: Iterable[str] = CLUSTERS["pancreas"],
+    label_columns: Sequence[str] = LABELS,
+) -> AnnData:
     """Read raw counts and cluster labels from an h5ad or loom file.
 
     Parameters
     ----------
     path : str or Path
-        Counts are taken from the layer ``spliced`` if there is one, labels from ``clusters`` or
-        ``ClusterName``, library sizes from ``library_size`` or ``nCount_spliced`` if there.
+        Counts are taken from the layer ``spliced`` if there is one, library sizes from
+        ``library_size`` or ``nCount_spliced`` if there.
     order : iterable of str
         Order of the clusters; others follow in alphabetical order.
+    label_columns : sequence of str
+        Names of columns of ``obs``; the first that is there holds the labels.
 
     Returns
     -------
@@ -231,7 +271,7 @@ def read_counts(path: str | Path, order: Iterable[str] = CLUSTERS["pancreas"]) -
                 f"({type(error).__name__}: {error}). "
                 "It may be cut short, or something else under that name."
             ) from error
-        return _standardised(adata, path, order)
+        return _standardised(adata, path, order, label_columns)
 
 
 def _read_loom(path: str | Path) -> AnnData:
@@ -260,7 +300,9 @@ def _read_loom(path: str | Path) -> AnnData:
     )
 
 
-def _standardised(adata: AnnData, path: str | Path, order: Iterable[str]) -> AnnData:
+def _standardised(
+    adata: AnnData, path: str | Path, order: Iterable[str], label_columns: Sequence[str]
+) -> AnnData:
     """Put counts, labels and library sizes where the package expects them; drop the rest."""
     from anndata import AnnData
 
@@ -272,9 +314,9 @@ def _standardised(adata: AnnData, path: str | Path, order: Iterable[str]) -> Ann
     counts = sparse.csr_matrix(counts, dtype=np.float32)
     if not np.isfinite(counts.data).all() or (counts.data < 0).any() or (counts.data % 1).any():
         raise ValueError(f"{path} does not hold raw counts: they must be whole and not negative")
-    label = next((key for key in LABELS if key in adata.obs), None)
+    label = next((key for key in label_columns if key in adata.obs), None)
     if label is None or adata.obs[label].isna().any():
-        raise ValueError(f"{path} must label every cell in one of the columns {', '.join(LABELS)}")
+        raise ValueError(f"{path} must label every cell in the column {' or '.join(label_columns)}")
     labels = adata.obs[label].astype(str)
     known = [cluster for cluster in order if cluster in set(labels)]
     obs = adata.obs.copy()
