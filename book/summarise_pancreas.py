@@ -2,7 +2,7 @@
 
 ``python book/summarise_pancreas.py pancreas.h5ad`` writes ``pancreas_clusters.csv`` and
 ``pancreas_genes.csv`` into the current folder (``--out`` names another). They hold summary numbers
-of clusters, and no cells.
+of clusters, and no cells. It takes a few minutes, nearly all for the crowding (`find_crowding`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rpumap.datasets._simulate import RATE_UNIT
+import rpumap
+from rpumap.datasets._simulate import RATE_UNIT, simulate_lineage
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,6 +44,14 @@ MIN_CELLS = 20  # a gene seen in fewer says little about eight clusters
 N_PROGRAMMES = 4
 LARGEST_LOADING = 1.0
 DIGITS = 4
+N_NEIGHBORS = 15
+# The least of the clusters' own cells, chosen among 1, 2, 4 and 8: where they are spread evenly,
+# too few neighbours of an intermediate cluster's cells are of that cluster
+CROWDING = 4.0
+CROWDING_RANGE = (0.1, 10.0)
+N_ROUNDS = 24
+N_STANDINS = 4  # in each round
+FIRST_SEED = 1000  # so that the stand-ins that users draw are others
 
 
 def summarise(adata: AnnData) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -58,7 +67,8 @@ def summarise(adata: AnnData) -> tuple[pd.DataFrame, pd.DataFrame]:
     -------
     clusters : DataFrame
         One row a cluster: parent, number of cells, mean and standard deviation of the natural
-        logarithm of the library size, standard deviation of each programme's activity.
+        logarithm of the library size, standard deviation of each programme's activity, conductance
+        to the parent (`knn_conductance`).
     genes : DataFrame
         One row a gene: mean rate and dispersion in each cluster, loading on each programme. The
         genes are the markers, the 300 most variable, and ordinary ones of all levels up to 900, so
@@ -104,7 +114,87 @@ def summarise(adata: AnnData) -> tuple[pd.DataFrame, pd.DataFrame]:
         )
         loading = np.clip(covariance / variance, -LARGEST_LOADING, LARGEST_LOADING)
         genes[f"programme:{p + 1}"] = loading
+    clusters["conductance"] = knn_conductance(adata)
     return _rounded(clusters), _rounded(pd.DataFrame(genes, index=pd.Index(chosen, name="gene")))
+
+
+def knn_conductance(adata: AnnData) -> pd.Series:
+    r"""Say how connected each cluster is with its parent.
+
+    Parameters
+    ----------
+    adata : AnnData
+        The real cells or a stand-in.
+
+    Returns
+    -------
+    Series
+        Of each cluster of the lineage, NaN for the root.
+
+    Notes
+    -----
+    In the graph that leads from each cell to its 15 nearest others, after
+    ``Preprocessor(n_top_genes=300)``, the conductance of :math:`a` and :math:`b` is
+
+    .. math::
+        \frac{e(a, b) + e(b, a)}{15 \min(|a|, |b|)},
+
+    with the number :math:`e(a, b)` of edges from :math:`a` to :math:`b`.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    X = rpumap.Preprocessor(n_top_genes=N_VARIABLE).fit_transform(adata)
+    search = NearestNeighbors(n_neighbors=N_NEIGHBORS, algorithm="brute").fit(X)
+    near = search.kneighbors(return_distance=False)  # of the cells it was fitted to: not itself
+    labels = np.asarray(adata.obs["clusters"].astype(str))
+    found = {}
+    for b, a in LINEAGE.items():
+        edges = [(labels[near[labels == x]] == y).sum() for x, y in ((a, b), (b, a))]
+        smaller = min((labels == a).sum(), (labels == b).sum())
+        found[b] = sum(edges) / (N_NEIGHBORS * smaller) if smaller else np.nan
+    return pd.Series(found)
+
+
+def find_crowding(
+    clusters: pd.DataFrame, genes: pd.DataFrame, n_rounds: int = N_ROUNDS
+) -> pd.DataFrame:
+    """Find how crowded boundaries must be for stand-ins to be as connected as the real cells.
+
+    Parameters
+    ----------
+    clusters, genes : DataFrame
+        As `summarise` returns them.
+    n_rounds : int, default 24
+        Number of rounds, each with four stand-ins.
+
+    Returns
+    -------
+    DataFrame
+        `clusters` with two more columns, of one number for each edge of the lineage:
+        ``crowding_parent`` is it, and ``crowding`` the same but at least 4.
+
+    Notes
+    -----
+    If the stand-ins of a round are on the average less connected along an edge than the real cells,
+    cells are crowded more at that boundary, else less (stochastic approximation in the logarithm,
+    with half steps in the second half of the rounds; the mean over that half is returned). The
+    seeds are fixed, so the same tables give the same numbers.
+    """
+    log, trail = pd.Series(np.log(CROWDING), index=clusters.index), []
+    for k in range(n_rounds):
+        table = _crowded(clusters, log)
+        seeds = range(FIRST_SEED + k * N_STANDINS, FIRST_SEED + (k + 1) * N_STANDINS)
+        drawn = [knn_conductance(simulate_lineage(table, genes, random_state=s)) for s in seeds]
+        excess = sum(drawn) / len(drawn) / clusters["conductance"] - 1
+        step = 2.0 if k < n_rounds // 2 else 1.0
+        log = (log - step * excess.fillna(0)).clip(*np.log(CROWDING_RANGE))
+        trail.append(log)
+    late = trail[n_rounds // 2 :]
+    return _rounded(_crowded(clusters, sum(late) / len(late)))
+
+
+def _crowded(clusters: pd.DataFrame, log: pd.Series) -> pd.DataFrame:
+    return clusters.assign(crowding=np.maximum(np.exp(log), CROWDING), crowding_parent=np.exp(log))
 
 
 def _choose_genes(adata: AnnData) -> tuple[list[str], list[str]]:
@@ -155,6 +245,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="the real pancreas data, .h5ad")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the tables")
+    parser.add_argument("--rounds", type=int, default=N_ROUNDS, help="to find the crowding")
     options = parser.parse_args(arguments)
     adata = read_counts(options.file)
     header = (
@@ -162,6 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"{adata.n_vars} genes: summary numbers, no cells.\n"
     )
     clusters, genes = summarise(adata)
+    clusters = find_crowding(clusters, genes, options.rounds)
     for kind, table in {"clusters": clusters, "genes": genes}.items():
         text = header + table.to_csv(lineterminator="\n")
         (options.out / f"pancreas_{kind}.csv").write_text(text, encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+from scipy import sparse, special
 
 from rpumap._validation import check_integer
 
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 RATE_UNIT = 1e4  # rates are counts per 10,000 counts of library
 RATE_FLOOR = 1e-3  # stands for "never seen", as rates are interpolated on the log scale
 MIN_DISPERSION = 1e-3
-DEFAULTS = {"n_cells": 200, "log_library_mean": 8.5, "log_library_sd": 0.3}
+DEFAULTS = {
+    "n_cells": 200,
+    "log_library_mean": 8.5,
+    "log_library_sd": 0.3,
+    "crowding": 1.0,
+    "crowding_parent": 1.0,
+}
 DEFAULT_DISPERSION = 0.3
 LARGEST_SHARE = 0.5  # of a cell's library, in the genes of the table
 N_GENERATED = 300
@@ -47,8 +53,9 @@ def simulate_lineage(
         The lineage. A mapping gives each cluster its parent, and None to the root. A DataFrame has
         one row a cluster and the column ``parent``; it may have ``n_cells`` (default 200),
         ``log_library_mean`` and ``log_library_sd`` (of the natural logarithm of the library size;
-        8.5 and 0.3), and ``programme:<name>``, the standard deviation of a programme's activity in
-        the cluster (1).
+        8.5 and 0.3), ``programme:<name>``, the standard deviation of a programme's activity in the
+        cluster (1), and ``crowding`` and ``crowding_parent`` (1): how many times as densely as on
+        an even spread the cluster's own cells, and those of its parent, lie at their boundary.
     genes : DataFrame, optional
         One row a gene. One column a cluster, of that name: the mean rate in counts per 10,000
         counts of library. Optional: ``dispersion:<cluster>`` (default 0.3), the squared coefficient
@@ -85,8 +92,10 @@ def simulate_lineage(
         \log m = (1 - w) \log m_c + w \log m_k
         + \sum_p \left( z_p \ell_p - \tfrac12 s_{cp}^2 \ell_p^2 \right)
 
-    with :math:`w` uniform on :math:`[0, 1/2]`, activities :math:`z_p \sim N(0, s_{cp}^2)` and
-    loadings :math:`\ell_p`. The neighbour is the parent or a child, each side for half of the
+    with :math:`w = \tfrac12 u^{1/b}`, :math:`u` uniform on :math:`[0, 1]`, the crowding :math:`b`,
+    activities :math:`z_p \sim N(0, s_{cp}^2)` and loadings :math:`\ell_p`. In time the cell is
+    :math:`u / 2` of the way from :math:`c` to :math:`k`: crowding says where in time the rates
+    change, and leaves the times. The neighbour is the parent or a child, each side for half of the
     cells, and children in proportion to the number of cells below them. The node profiles
     :math:`m_c` are found such that the mean over the cluster is the rate in the table.
 
@@ -133,12 +142,18 @@ def _cluster_table(
     for column, default in DEFAULTS.items():
         table[column] = pd.to_numeric(table.get(column, default))
     _check_tree(table["parent"])
-    numbers = table.drop(columns="parent").to_numpy(dtype=float)
+    numbers = table[[c for c in table if c in DEFAULTS or str(c).startswith("programme:")]]
     spreads = table.filter(regex="^(log_library_sd$|programme:)").to_numpy(dtype=float)
-    if not np.isfinite(numbers).all() or (table["n_cells"] < 1).any() or (spreads < 0).any():
+    crowding = table.filter(regex="^crowding").to_numpy(dtype=float)
+    if (
+        not np.isfinite(numbers.to_numpy(dtype=float)).all()
+        or (table["n_cells"] < 1).any()
+        or (spreads < 0).any()
+        or (crowding <= 0).any()
+    ):
         raise ValueError(
-            "the table of clusters must hold finite numbers, sizes of at least 1, and standard "
-            "deviations of at least 0"
+            "the table of clusters must hold finite numbers, sizes of at least 1, standard "
+            "deviations of at least 0, and crowding above 0"
         )
     if n_cells is not None:
         if n_cells < len(table):
@@ -234,7 +249,10 @@ def _cells(
     loadings = genes[programmes].to_numpy().T
     spreads = table.reindex(columns=programmes, fill_value=1.0).to_numpy(dtype=float)
     lean = _leanings(table)
-    nodes, dispersion = _node_profiles(table, genes, lean, np.exp(spreads**2 @ loadings**2))
+    crowding = _crowding(table)
+    nodes, dispersion = _node_profiles(
+        table, genes, lean, crowding, np.exp(spreads**2 @ loadings**2)
+    )
     share = genes[list(table.index)].to_numpy(dtype=float).sum(axis=0) / RATE_UNIT
     times = _pseudotimes(table["parent"])
     parent = table.index.get_indexer(table["parent"])
@@ -243,7 +261,8 @@ def _cells(
     for c, row in enumerate(table.itertuples()):
         n = row.n_cells
         other = rng.choice(len(table), size=n, p=lean[c])
-        weight = rng.uniform(0, 0.5, size=n)
+        way = rng.uniform(size=n)
+        weight = 0.5 * way ** (1 / crowding[c, other])
         library = np.rint(rng.lognormal(row.log_library_mean, row.log_library_sd, size=n))
         activity = spreads[c] * rng.normal(size=(n, len(programmes)))
         log_mean = nodes[c] + weight[:, None] * (nodes[other] - nodes[c])
@@ -259,7 +278,7 @@ def _cells(
             "clusters": c,
             "library_size": np.maximum(library, drawn.sum(axis=1)),
             "branch": np.where(other == parent[c], c, other),  # an edge is named by its lower end
-            "pseudotime": (1 - weight) * times[c] + weight * times[other],
+            "pseudotime": (1 - way / 2) * times[c] + way / 2 * times[other],
         }
         obs.append(pd.DataFrame(truth))
 
@@ -292,6 +311,16 @@ def _leanings(table: pd.DataFrame) -> np.ndarray:
     return lean
 
 
+def _crowding(table: pd.DataFrame) -> np.ndarray:
+    """Crowding of the row's cells at the boundary to the column, (n_clusters, n_clusters)."""
+    crowding = np.ones((len(table), len(table)))
+    for c, p in enumerate(table.index.get_indexer(table["parent"])):
+        if p >= 0:
+            crowding[c, p] = table["crowding"].iloc[c]
+            crowding[p, c] = table["crowding_parent"].iloc[c]
+    return crowding
+
+
 def _depths(parent: np.ndarray) -> np.ndarray:
     depth = np.zeros(len(parent), dtype=int)
     up = parent.copy()
@@ -315,23 +344,29 @@ def _pseudotimes(parents: pd.Series) -> np.ndarray:
 
 
 def _node_profiles(
-    table: pd.DataFrame, genes: pd.DataFrame, lean: np.ndarray, programme_spread: np.ndarray
+    table: pd.DataFrame,
+    genes: pd.DataFrame,
+    lean: np.ndarray,
+    crowding: np.ndarray,
+    programme_spread: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log rates at the nodes, and dispersions, that give each cluster the moments of the table."""
     target = np.log(np.maximum(genes[list(table.index)].to_numpy(dtype=float).T, RATE_FLOOR))
     nodes = target.copy()
-    for _ in range(30):
-        nodes += 0.7 * (target - np.log(_moment(nodes, lean)))
+    for _ in range(max(30, int(8 * crowding.max()))):  # crowded cells hardly move with their node
+        nodes += 0.7 * (target - np.log(_moment(nodes, lean, crowding)))
         nodes = np.maximum(nodes, np.log(RATE_FLOOR) - 3)  # out of reach between high neighbours
     columns = [f"dispersion:{c}" for c in table.index]
     wanted = genes.reindex(columns=columns).fillna(DEFAULT_DISPERSION).to_numpy(dtype=float).T
-    spread = _moment(2 * nodes, lean) / _moment(nodes, lean) ** 2 * programme_spread
+    squares, means = (_moment(k * nodes, lean, crowding) for k in (2, 1))
+    spread = squares / means**2 * programme_spread
     return nodes, np.maximum((1 + wanted) / spread - 1, MIN_DISPERSION)
 
 
-def _moment(nodes: np.ndarray, lean: np.ndarray) -> np.ndarray:
-    """Mean of ``exp((1 - w) nodes[c] + w nodes[k])`` over w in [0, 1/2] and over k, for each c."""
+def _moment(nodes: np.ndarray, lean: np.ndarray, crowding: np.ndarray) -> np.ndarray:
+    """Mean of ``exp((1 - w) nodes[c] + w nodes[k])`` over w and over k, for each c."""
     half_step = (nodes[None] - nodes[:, None]) / 2
-    small = np.abs(half_step) < 1e-6
-    growth = np.where(small, 1.0, np.expm1(half_step) / np.where(small, 1.0, half_step))
+    # the mean of exp(x u^(1/b)) over u in [0, 1]; (exp(x) - 1) / x where b is 1
+    b = crowding[:, :, None]
+    growth = special.hyp1f1(b, b + 1, half_step, where=lean[:, :, None] > 0, out=half_step)
     return np.exp(nodes) * np.einsum("ck,ckg->cg", lean, growth)

@@ -35,6 +35,36 @@ def test_rates_of_ones_own_are_kept_on_the_average(rates):
     assert list(extra.var_names[:3]) == ["up", "down", "gene_1"]
 
 
+def test_crowding_keeps_rates_dispersions_and_times(rates):
+    clusters = pd.DataFrame({"parent": [None, "A"], "n_cells": 20000}, index=["A", "B"])
+    genes = pd.DataFrame({"A": [50.0] * 2, "B": [100.0, 50.0]}, index=["up", "same"])
+    for own, parents in ((6.0, 0.2), (0.2, 6.0), (10.0, 10.0)):
+        crowded = clusters.assign(crowding=own, crowding_parent=parents)
+        adata = simulate_lineage(crowded, genes)
+        times = np.sort(adata.obs["pseudotime"])
+        np.testing.assert_allclose(times, np.linspace(0, 1, len(times)), atol=0.02)
+        for cluster in ("A", "B"):
+            inside = (adata.obs["clusters"] == cluster).to_numpy()
+            R = rates(adata)[inside]
+            np.testing.assert_allclose(R.mean(axis=0), genes[cluster], rtol=0.02)
+            counting = genes[cluster] * (1e4 / adata.obs["library_size"][inside]).mean()
+            variance = counting + 0.3 * genes[cluster] ** 2
+            np.testing.assert_allclose(R.var(axis=0), variance, rtol=0.1)
+
+
+def test_crowded_cells_are_near_the_boundary(rates):
+    genes = pd.DataFrame({"A": [10.0], "B": [1000.0], "dispersion:A": 2.0, "dispersion:B": 2.0})
+    clusters = pd.DataFrame({"parent": [None, "A"], "n_cells": 4000}, index=["A", "B"])
+    late = []
+    for own in (1, 4):
+        adata = simulate_lineage(clusters.assign(crowding=own), genes)
+        at_the_tip = (adata.obs["pseudotime"] > 0.95).to_numpy()
+        inside = (adata.obs["clusters"] == "B").to_numpy()
+        late.append(rates(adata)[at_the_tip].mean() / rates(adata)[inside].mean())
+    # the mean over the cluster is the same, but the time near the tip is one of faster change
+    assert late[1] > late[0] + 0.2
+
+
 def test_programmes_move_genes_together_and_leave_means_and_dispersions(rates):
     clusters = pd.DataFrame({"parent": [None], "n_cells": [20000]}, index=["A"])
     genes = pd.DataFrame({"A": [200.0] * 3, "programme:p": [0.4, 0.4, 0]}, index=list("xyz"))
@@ -90,6 +120,8 @@ def test_columns_that_turn_none_into_nan_are_no_matter():
         (pd.DataFrame({"parent": [None], "log_library_sd": [np.nan]}, index=["A"]), "finite"),
         (pd.DataFrame({"parent": [None], "log_library_sd": [-1]}, index=["A"]), "deviations of at"),
         (pd.DataFrame({"parent": [None], "programme:x": [-1]}, index=["A"]), "deviations of at"),
+        (pd.DataFrame({"parent": [None], "crowding": [0]}, index=["A"]), "crowding above 0"),
+        (pd.DataFrame({"parent": [None], "crowding_parent": [-1]}, index=["A"]), "crowding above"),
     ],
 )
 def test_what_is_not_a_tree_is_refused(clusters, message):
