@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -36,8 +37,14 @@ OPTIONS = {"hidden_sizes": (24, 16), "n_steps": 60, "random_state": 0}
 
 
 def prepare() -> SimpleNamespace:
-    """Fit a small model on a few simulated cells."""
-    adata = rpumap.datasets.pancreas(source="simulated")[::12].copy()
+    """Fit a small model on a few simulated cells, spread evenly between the types."""
+    tables = Path(rpumap.datasets.__file__).parent / "tables"
+    clusters, genes = (
+        pd.read_csv(tables / f"pancreas_{name}.csv", index_col=0, comment="#")
+        for name in ("clusters", "genes")
+    )
+    clusters = clusters.drop(columns=["crowding", "crowding_parent"])  # newer than what is stored
+    adata = rpumap.datasets.simulate_lineage(clusters, genes, random_state=0)[::12].copy()
     prep = rpumap.Preprocessor(n_top_genes=40)
     X = prep.fit_transform(adata)
     model = rpumap.ParametricUMAP(**OPTIONS).fit(X)
