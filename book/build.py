@@ -16,13 +16,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import performance_page
 import scorecard_page
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
@@ -50,8 +46,10 @@ def execution_key() -> str:
     import pooch
 
     digest = hashlib.sha256(sys.version.encode())
-    digest.update(os.environ.get("RPUMAP_FULL", "").encode())
-    sources = [ROOT / "requirements.lock", *sorted((ROOT / "rpumap").rglob("*"))]
+    sources = [
+        *(ROOT / name for name in ("requirements.lock", "book/claims.toml", "book/scorecard.json")),
+        *sorted((ROOT / "rpumap").rglob("*")),
+    ]
     for path in sources:
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(str(path.relative_to(ROOT)).encode())
@@ -75,6 +73,7 @@ def prepare(force: bool) -> None:
     BUILD.mkdir(exist_ok=True)
     KEY.write_text(key)
     performance_page.write()
+    scorecard_page.write()
 
 
 def settle_kernels() -> None:
@@ -112,8 +111,8 @@ def problems_of_page(page: Path) -> list[str]:
     return problems
 
 
-def executed(documents: list[str]) -> list[tuple[str, float, NotebookNode]]:
-    """Read from the cache how each chapter was run: its name, the seconds, and the notebook."""
+def executed(documents: list[str]) -> list[tuple[str, float]]:
+    """Read from the cache how long each chapter ran: its name and the seconds."""
     from jupyter_cache import get_cache
 
     cache = get_cache(CACHE)
@@ -123,31 +122,21 @@ def executed(documents: list[str]) -> list[tuple[str, float, NotebookNode]]:
         if notebook.exists():
             record = cache.match_cache_file(notebook)
             seconds = float(record.data["execution_seconds"])
-            runs.append((document, seconds, cache.get_cache_bundle(record.pk).nb))
+            runs.append((document, seconds))
     return runs
 
 
-def build_html(force: bool, publishing: bool) -> list[str]:
+def build_html(force: bool) -> list[str]:
     """Build the pages, check them, print the timings; return what went wrong."""
     prepare(force)
     documents = table_of_contents()
-    scorecard_page.write([])
     status = run_jupyter_book("html")
-    if not status:
-        # Results are known only now: build the page that lists them again, and nothing else.
-        runs = executed(documents)
-        rows = scorecard_page.results({document: notebook for document, _, notebook in runs})
-        problems = scorecard_page.publish(rows) if publishing else []
-        if problems:
-            return problems
-        scorecard_page.write(rows)
-        status = run_jupyter_book("html")
     pages = [HTML / "index.html", *(HTML / f"{document}.html" for document in documents)]
     problems = [problem for page in pages for problem in problems_of_page(page)]
     if status:
         problems.append(f"jupyter-book ended with status {status}: see the warnings above")
     if not problems:
-        rows = [(Path(document).stem, seconds) for document, seconds, _ in runs]
+        rows = [(Path(document).stem, seconds) for document, seconds in executed(documents)]
         width = max([len("chapter"), *(len(name) for name, _ in rows)])
         print(f"\n{'chapter':<{width}}  seconds")
         for name, seconds in rows:
@@ -162,9 +151,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("builder", choices=["html", "linkcheck"])
     parser.add_argument("--force", action="store_true", help="run every notebook anew")
-    parser.add_argument(
-        "--publish", action="store_true", help="keep the results as book/scorecard.json"
-    )
     arguments = parser.parse_args()
     if not os.environ.get("RPUMAP_DATA_DIR", "").strip():
         os.environ.pop("RPUMAP_DATA_DIR", None)  # empty counts as unset
@@ -172,10 +158,9 @@ def main() -> None:
         os.environ["RPUMAP_DATA_DIR"] = str(Path(os.environ["RPUMAP_DATA_DIR"]).resolve())
     settle_kernels()
     if arguments.builder == "html":
-        problems = build_html(arguments.force, arguments.publish)
+        problems = build_html(arguments.force)
     else:
         prepare(arguments.force)
-        scorecard_page.write([])
         problems = ["some links are broken"] if run_jupyter_book("linkcheck") else []
     if problems:
         sys.exit("\n".join(["", "The book is not in order:", *problems]))

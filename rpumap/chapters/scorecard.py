@@ -1,272 +1,352 @@
-"""Claims of the paper and what a chapter measured, in a form that the book collects.
+"""The rules by which claims of the paper are judged, and the verdicts.
 
-A chapter ends with :func:`report`. It shows the rows as a table and stores them in the metadata of
-the cell's output, from which :func:`collect` reads them.
+The rules stand in ``book/claims.toml``; ``book/measure_claims.py`` measures the claims and keeps
+the verdicts in ``book/scorecard.json``; chapters and a page of the book show them.
+
+One rule fits all: over the units of repeat (networks, splits or refits, never draws of noise), the
+95 % interval of Student's t for the mean effect lies above the threshold (*holds*), below it (*does
+not hold*) or across it (*undecided*).
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
-    from numpy.typing import ArrayLike
 
-KEY = "rpumap_claims"  # in the metadata of the output
-VERDICTS = ("holds", "holds in part", "does not hold")
+CONFIDENCE = 0.95
+VERDICTS = ("holds", "does not hold", "undecided")
+IN_PART = "holds in part"
+EFFECTS: dict[str, Callable[[float, float], float]] = {
+    "value": lambda value, baseline: value,
+    "-value": lambda value, baseline: -value,
+    "value - baseline": lambda value, baseline: value - baseline,
+    "value - baseline / 2": lambda value, baseline: value - baseline / 2,
+    "baseline - value": lambda value, baseline: baseline - value,
+    "-|value - baseline|": lambda value, baseline: -abs(value - baseline),
+    "baseline / value": lambda value, baseline: baseline / value,
+    "value / baseline": lambda value, baseline: value / baseline,
+}
+UNITS = ("network", "split", "refit")
+SOURCES = ("paper", "ours")
+BOOK = Path(__file__).resolve().parents[2] / "book"
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A claim of the paper, and a measurement that bears on it.
+class Rule:
+    """How one claim, or one part of a claim, is judged.
 
     Parameters
     ----------
+    id : str
+        ``"claim"``, or ``"claim/part"``. It does not change once results are published.
     claim : str
         The claim, in a sentence.
+    source : {"paper", "ours"}
+        Who makes it.
+    chapter : str
+        Where it is explained, such as ``"04_generalization"``.
     figure : str
-        Figure or section of the paper: ``"3C"``, ``"sec. 2.4"``.
-    measure : str
-        What was measured.
-    value : float
-        What came out.
-    data : str
-        Which cells.
-    real : bool
-        Whether these cells were measured, not simulated.
-    verdict : {"holds", "holds in part", "does not hold"}
-        What follows, by a rule that the chapter states.
-    spread : float, optional
-        Standard deviation of `value` over repeats.
-    repeats : int
-        Number of repeats.
-    baseline : str, optional
-        What it is compared with.
-    baseline_value : float, optional
-        The same measure there.
+        Figure or section of the paper.
+    experiment : str
+        What measures it; see ``book/measure_claims.py``.
+    data : sequence of str
+        On which cells.
+    unit : {"network", "split", "refit"}
+        What is repeated.
+    measure, baseline : str
+        What is measured, and what it is compared with.
+    effect : str
+        How the effect of a unit is computed of its value and its baseline: a key of ``EFFECTS``.
+        A claim holds if the effect is large.
+    threshold : float
+        What the effect must exceed.
+    why : str
+        Why this threshold.
 
     Raises
     ------
     ValueError
-        If a number is not finite, a text is empty, or the verdict is none of the three.
+        If a text is empty, or a word is none of those listed.
 
     Examples
     --------
-    >>> from rpumap.chapters.scorecard import Claim
-    >>> Claim("The Earth is flat", "1", "curvature, 1/km", 1.57e-4, "globe", True, "does not hold")
-    ... # doctest: +ELLIPSIS
-    Claim(claim='The Earth is flat', ...)
+    >>> from rpumap.chapters.scorecard import Rule
+    >>> Rule("flat", "The Earth is flat", "ours", "00_quickstart", "1", "walk", ["globe"],
+    ...      "network", "curvature", "a plane", "baseline - value", -1e-9, "rounding").threshold
+    -1e-09
     """
 
+    id: str
     claim: str
+    source: str
+    chapter: str
     figure: str
+    experiment: str
+    data: Sequence[str]
+    unit: str
     measure: str
-    value: float
-    data: str
-    real: bool
-    verdict: str
-    spread: float | None = None
-    repeats: int = 1
-    baseline: str | None = None
-    baseline_value: float | None = None
+    baseline: str
+    effect: str
+    threshold: float
+    why: str
 
     def __post_init__(self) -> None:  # noqa: D105 - the class says what is checked
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict must be one of {', '.join(VERDICTS)}, got {self.verdict!r}")
-        for name in ("claim", "figure", "measure", "data"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} must not be empty")
-        for name in ("value", "spread", "baseline_value"):
-            number = getattr(self, name)
-            if number is None and name != "value":
-                continue
-            if not math.isfinite(number):
-                raise ValueError(f"{name} must be a finite number, got {number!r}")
-            # numpy's numbers cannot be written as JSON
-            object.__setattr__(self, name, float(number))
-        object.__setattr__(self, "real", bool(self.real))
-        object.__setattr__(self, "repeats", int(self.repeats))
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if name != "threshold" and not value:
+                raise ValueError(f"the rule {self.id!r} must have a {name}")
+        for name, known in (("unit", UNITS), ("source", SOURCES), ("effect", tuple(EFFECTS))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} of the rule {self.id!r} must be one of {', '.join(known)}, "
+                    f"got {getattr(self, name)!r}"
+                )
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"threshold of the rule {self.id!r} must be a finite number")
+
+    @property
+    def claim_id(self) -> str:
+        """Id of the claim that this is a part of."""
+        return self.id.split("/")[0]
+
+    @property
+    def text(self) -> str:
+        """The rule in words."""
+        return f"{self.effect} above {self.threshold:g}, 95 % interval over every {self.unit}"
 
 
-def verdict(*conditions: bool) -> str:
-    """Return ``"holds"`` if all conditions do, ``"does not hold"`` if none does.
+def load_rules(path: Path = BOOK / "claims.toml") -> list[Rule]:
+    """Read the rules of all claims.
 
     Parameters
     ----------
-    *conditions : bool
-        At least one.
+    path : Path
+        A file as ``book/claims.toml``: a table ``claim`` with what its parts share, and in it a
+        table ``part`` for each. What a part names itself goes before what the claim says.
 
     Returns
     -------
-    {"holds", "holds in part", "does not hold"}
+    list of Rule
+        One for each part.
 
     Raises
     ------
     ValueError
-        If there are none.
+        If a key is unknown or lacking, a part is bad, or an id stands twice.
+
+    Examples
+    --------
+    >>> from rpumap.chapters.scorecard import load_rules
+    >>> len({rule.id for rule in load_rules()}) > 20  # doctest: +SKIP
+    True
+    """
+    known = {field.name for field in fields(Rule)}
+    rules = []
+    for shared in tomllib.loads(path.read_text(encoding="utf-8"))["claim"]:
+        for part in shared["part"]:
+            entries = {**shared, **part}
+            del entries["part"]
+            name = entries.pop("name", "")
+            entries["id"] = f"{shared['id']}/{name}" if name else shared["id"]
+            if set(entries) != known:
+                wrong = ", ".join(sorted(set(entries) ^ known))
+                raise ValueError(f"the rule {entries['id']!r} has, or lacks: {wrong}")
+            rules.append(Rule(**entries))
+    ids = [rule.id for rule in rules]
+    twice = {name for name in ids if ids.count(name) > 1}
+    if twice:
+        raise ValueError(f"there are two rules of the id {', '.join(sorted(twice))}")
+    return rules
+
+
+def interval(effects: Sequence[float]) -> tuple[float, float]:
+    """Compute the 95 % interval of Student's t for a mean.
+
+    Parameters
+    ----------
+    effects : sequence of float
+        At least two.
+
+    Returns
+    -------
+    low, high : float
+
+    Raises
+    ------
+    ValueError
+        If there are fewer, or one is not finite.
+
+    Examples
+    --------
+    >>> from rpumap.chapters.scorecard import interval
+    >>> [round(end, 2) for end in interval([1.0, 2.0, 3.0])]
+    [-0.48, 4.48]
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    x = np.asarray(effects, dtype=float)
+    if len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(f"an interval needs two finite numbers or more, got {x.tolist()}")
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5)
+    return float(x.mean()) - half, float(x.mean()) + half
+
+
+def verdict(low: float, high: float, threshold: float) -> str:
+    """Say where an interval lies with respect to a threshold.
+
+    Returns
+    -------
+    {"holds", "does not hold", "undecided"}
 
     Examples
     --------
     >>> from rpumap.chapters.scorecard import verdict
-    >>> verdict(True, True), verdict(True, False), verdict(False)
-    ('holds', 'holds in part', 'does not hold')
+    >>> verdict(0.1, 0.3, 0), verdict(-0.2, -0.1, 0), verdict(-0.1, 0.2, 0)
+    ('holds', 'does not hold', 'undecided')
     """
-    if not conditions:
-        raise ValueError("a verdict needs a condition")
-    return VERDICTS[0] if all(conditions) else VERDICTS[1] if any(conditions) else VERDICTS[2]
+    return VERDICTS[0] if low > threshold else VERDICTS[1] if high < threshold else VERDICTS[2]
 
 
-def judge(
-    adata: AnnData,
-    claim: str,
-    figure: str,
-    measure: str,
-    values: ArrayLike,
-    baseline: str,
-    baseline_value: float,
-    *conditions: bool,
-) -> Claim:
-    """Hold a claim against what was measured, once or in repeats.
-
-    Parameters
-    ----------
-    adata : AnnData
-        The cells, as :mod:`rpumap.datasets` gives them; ``uns`` says which, and whether simulated.
-    claim, figure, measure : str
-        As in :class:`Claim`.
-    values : array-like
-        What was measured, one number a repeat: the claim gets their mean, and with more than one
-        their standard deviation.
-    baseline, baseline_value
-        As in :class:`Claim`.
-    *conditions : bool
-        What the verdict depends on; see :func:`verdict`.
+def verdict_of_parts(verdicts: Sequence[str]) -> str:
+    """Sum up the verdicts on the parts of a claim.
 
     Returns
     -------
-    Claim
+    {"holds", "holds in part", "does not hold", "undecided"}
+        What all parts say; in part if some hold and some do not; else undecided.
 
     Examples
     --------
-    >>> import rpumap
-    >>> from rpumap.chapters.scorecard import judge
-    >>> adata = rpumap.datasets.pancreas(source="simulated")
-    >>> found = judge(adata, "It works", "2", "accuracy", [0.8, 0.9], "chance", 0.2, True, False)
-    >>> round(found.value, 2), round(found.spread, 3), found.repeats, found.verdict
-    (0.85, 0.071, 2, 'holds in part')
+    >>> from rpumap.chapters.scorecard import verdict_of_parts
+    >>> verdict_of_parts(["holds", "does not hold"]), verdict_of_parts(["holds", "undecided"])
+    ('holds in part', 'holds in part')
+    >>> verdict_of_parts(["undecided", "does not hold"])
+    'undecided'
     """
-    import numpy as np
-
-    values = np.atleast_1d(np.asarray(values, dtype=float))
-    return Claim(
-        claim,
-        figure,
-        measure,
-        value=values.mean(),
-        data=adata.uns["source"],
-        real=not adata.uns.get("simulated"),
-        verdict=verdict(*conditions),
-        spread=values.std(ddof=1) if values.size > 1 else None,
-        repeats=values.size,
-        baseline=baseline,
-        baseline_value=baseline_value,
-    )
+    if not verdicts:
+        raise ValueError("a claim has a part at least")
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    return IN_PART if VERDICTS[0] in verdicts else VERDICTS[2]
 
 
-def table(claims: Iterable[Claim]) -> pd.DataFrame:
-    """Lay claims out as the book shows them.
+def judge(rule: Rule, measured: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Hold what was measured against a rule.
 
     Parameters
     ----------
-    claims : iterable of Claim
+    rule : Rule
+    measured : sequence of tuple of two float
+        Value and baseline of each unit of repeat.
+
+    Returns
+    -------
+    dict
+        ``value`` and ``baseline_value``, means over the units; ``spread``, the standard deviation
+        of the value; ``n``; ``effect_value``, the mean effect, and its interval ``low`` to
+        ``high``; ``verdict``.
+
+    Examples
+    --------
+    >>> from rpumap.chapters.scorecard import Rule, judge
+    >>> rule = Rule("new", "New cells are placed well", "ours", "04_generalization", "2", "split",
+    ...             ["pancreas"], "split", "accuracy", "genes", "value - baseline", -0.05, "few")
+    >>> judge(rule, [(0.84, 0.85), (0.83, 0.85), (0.85, 0.85)])["verdict"]
+    'holds'
+    """
+    import numpy as np
+
+    values, baselines = np.asarray(measured, dtype=float).T
+    effects = [EFFECTS[rule.effect](*pair) for pair in zip(values, baselines, strict=True)]
+    low, high = interval(effects)
+    return {
+        "value": float(values.mean()),
+        "spread": float(values.std(ddof=1)),
+        "baseline_value": float(baselines.mean()),
+        "n": len(values),
+        "effect_value": float(np.mean(effects)),
+        "low": low,
+        "high": high,
+        "verdict": verdict(low, high, rule.threshold),
+    }
+
+
+def load_results(path: Path = BOOK / "scorecard.json") -> dict[str, Any]:
+    """Read the published results: see ``book/scorecard.md`` for what they hold.
+
+    Raises
+    ------
+    FileNotFoundError
+        If they are not there: the file lies in the folder ``book`` of the project, which an
+        installed package does not have.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not there. The published results come with a clone of the project, and not "
+            "with the installed package"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def number(value: float) -> str:
+    """Write a number as tables show it, with three digits.
+
+    Examples
+    --------
+    >>> from rpumap.chapters.scorecard import number
+    >>> number(0.93712), number(-1234.5), number(0.0004)
+    ('0.937', '-1234', '0.0004')
+    """
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Lay rows of the results out as the book shows them.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        As in ``rows`` of the results.
 
     Returns
     -------
     pandas.DataFrame
-        One row a claim, numbers rounded to three digits.
+        One line a row.
 
     Examples
     --------
-    >>> from rpumap.chapters.scorecard import Claim, table
-    >>> claim = Claim("It works", "2", "accuracy", 0.84, "simulated", False, "holds", 0.01, 5)
-    >>> table([claim]).loc[0, "value"]
-    '0.84 ± 0.01 (5)'
+    >>> from rpumap.chapters.scorecard import table
+    >>> row = {"claim": "It works", "id": "works", "figure": "2", "cells": "pancreas",
+    ...        "settings": "paper", "measure": "accuracy", "value": 0.84, "spread": 0.01, "n": 10,
+    ...        "unit": "split", "baseline": "gene space", "baseline_value": 0.85, "low": -0.02,
+    ...        "high": 0.01, "effect_value": -0.01, "verdict": "holds", "rule": "..."}
+    >>> table([row]).loc[0, "effect, 95 % interval"]
+    '-0.01 (-0.02 to 0.01)'
     """
     import pandas as pd
 
-    rows = []
-    for claim in claims:
-        value = f"{claim.value:.3g}"
-        if claim.spread is not None:
-            value += f" ± {claim.spread:.1g} ({claim.repeats})"
-        baseline = claim.baseline or ""
-        if claim.baseline_value is not None:
-            baseline += f": {claim.baseline_value:.3g}"
-        rows.append(
+    shown = []
+    for row in rows:
+        ends = f"{number(row['low'])} to {number(row['high'])}"
+        shown.append(
             {
-                "claim": claim.claim,
-                "figure": claim.figure,
-                "verdict": claim.verdict,
-                "measure": claim.measure,
-                "value": value,
-                "baseline": baseline,
-                "cells": "real" if claim.real else "simulated",
+                "id": row["id"],
+                "cells": row["cells"],
+                "settings": row["settings"],
+                "verdict": row["verdict"],
+                "value": f"{number(row['value'])} ± {row['spread']:.1g}",
+                "baseline": f"{row['baseline']}: {number(row['baseline_value'])}",
+                "effect, 95 % interval": f"{number(row['effect_value'])} ({ends})",
+                "n": f"{row['n']} {row['unit']}s",
             }
         )
-    return pd.DataFrame(rows)
-
-
-def report(claims: Iterable[Claim]) -> None:
-    """Show claims as a table in a notebook, and keep them in the cell's output.
-
-    Parameters
-    ----------
-    claims : iterable of Claim
-
-    Raises
-    ------
-    ValueError
-        If there are none.
-    """
-    from IPython.display import display
-
-    claims = list(claims)
-    if not claims:
-        raise ValueError("there are no claims to report")
-    shown = table(claims)
-    html = shown.to_html(index=False, border=0)
-    bundle = {"text/html": html, "text/plain": shown.to_string(index=False)}
-    display(bundle, metadata={KEY: [asdict(claim) for claim in claims]}, raw=True)
-
-
-def collect(notebook: Mapping[str, Any]) -> list[Claim]:
-    """Return the claims in the outputs of an executed notebook.
-
-    Parameters
-    ----------
-    notebook : mapping
-        A notebook as nbformat reads it.
-
-    Returns
-    -------
-    list of Claim
-        In the order of the notebook; empty if it reports none.
-
-    Raises
-    ------
-    ValueError
-        If a row is not what `report` writes.
-    """
-    known = {field.name for field in fields(Claim)}
-    claims = []
-    for cell in notebook["cells"]:
-        for output in cell.get("outputs", ()):
-            for row in output.get("metadata", {}).get(KEY, ()):
-                if set(row) != known:
-                    raise ValueError(f"a claim has the fields {', '.join(sorted(row))}")
-                claims.append(Claim(**row))
-    return claims
+    return pd.DataFrame(shown)
