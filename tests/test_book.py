@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 import rpumap
 import rpumap.verification
+from rpumap.chapters.scorecard import judge, load_results, load_rules
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -143,45 +145,76 @@ def test_relative_links_lead_somewhere():
             assert exists, f"{path.name}: {target}"
 
 
-CLAIM = {
+ROW = {
+    "id": "works/well",
     "chapter": "notebooks/04_generalization",
     "claim": "One | two <b>",
+    "source": "paper",
     "figure": "2",
     "measure": "accuracy",
-    "value": 0.8,
-    "data": "pancreas",
-    "real": True,
-    "verdict": "holds",
-    "spread": 0.02,
-    "repeats": 5,
     "baseline": "umap-learn",
+    "unit": "split",
+    "rule": "value - baseline above 0",
+    "why": "any gain",
+    "cells": "pancreas",
+    "settings": "paper",
+    "value": 0.8,
+    "spread": 0.02,
     "baseline_value": 0.7,
+    "effect_value": 0.1,
+    "low": 0.05,
+    "high": 0.15,
+    "n": 10,
+    "verdict": "holds",
 }
 
 
-def test_scorecard_table():
-    lines = scorecard_page.as_markdown([CLAIM, CLAIM]).splitlines()
-    assert len(lines) == 4
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
-    assert r"One \| two &lt;b>" in lines[2]
-    assert "0.8 ± 0.02 (5)" in lines[2]
-    assert "[04](../notebooks/04_generalization)" in lines[2]
-    assert "No chapter" in scorecard_page.as_markdown([])
+def test_scorecard_puts_the_settings_side_by_side():
+    rows = [ROW, ROW | {"settings": "default", "verdict": "undecided"}]
+    lines = scorecard_page.details(rows).splitlines()
+    assert "(claim-works)=" in lines
+    assert "### One | two <b>" in lines
+    (line,) = (line for line in lines if line.startswith("| pancreas"))
+    cells, n, paper, default = line.strip("| ").split(" | ")
+    assert (cells, n) == ("pancreas", "10")
+    assert paper.startswith("● **holds**: effect 0.1 (0.05 to 0.15); 0.8 ± 0.02, beside it 0.7")
+    assert default.startswith("◐ **undecided**")
 
 
-def test_only_real_pancreas_cells_are_published(tmp_path, monkeypatch):
-    for name in ("PUBLISHED", "PUBLISHED_TABLE", "THIS_BUILD", "PAGE"):
+def test_scorecard_sums_parts_up_and_links_to_the_details():
+    rows = [ROW, ROW | {"id": "works/badly", "verdict": "does not hold"}]
+    (line,) = scorecard_page.summary_table(rows).splitlines()[2:]
+    assert r"[One \| two &lt;b>](#claim-works)" in line
+    assert "◑ pancreas" in line
+    assert line.endswith("| – |")  # nothing with our defaults
+
+
+def test_scorecard_without_results_says_so(tmp_path, monkeypatch):
+    for name in ("PUBLISHED", "SUMMARY", "DETAILS", "RUN", "PAGE"):
         monkeypatch.setattr(scorecard_page, name, tmp_path / name)
     (tmp_path / "PAGE").touch()
-    monkeypatch.delenv("RPUMAP_FULL", raising=False)
-    for rows in ([], [CLAIM | {"real": False}]):
-        assert scorecard_page.publish(rows)
-        assert not (tmp_path / "PUBLISHED").exists()
-    gyrus = CLAIM | {"real": False, "data": "dentate gyrus, simulated"}
-    assert scorecard_page.publish([CLAIM, gyrus]) == []
-    scorecard_page.write([])
-    assert "No chapter" in text(tmp_path / "THIS_BUILD")
-    published = text(tmp_path / "PUBLISHED_TABLE")
-    assert "with the short settings" in published
-    assert f"rpumap {rpumap.__version__}" in published
-    assert published.count("umap-learn: 0.7") == 2
+    scorecard_page.write()
+    assert "No run" in text(tmp_path / "SUMMARY")
+
+
+def test_published_results_belong_to_the_rules():
+    results, rules = load_results(), {rule.id: rule for rule in load_rules()}
+    assert {row["id"] for row in results["rows"]} == set(rules)
+    for row in results["rows"]:
+        rule = rules[row["id"]]
+        assert (row["rule"], row["threshold"], row["unit"]) == (
+            rule.text,
+            rule.threshold,
+            rule.unit,
+        )
+        # the published units give the published verdict
+        again = judge(rule, row["units"])
+        assert again["verdict"] == row["verdict"], row["id"]
+        assert again["low"] == pytest.approx(row["low"])
+        assert row["n"] >= 5
+        assert row["real"] == (row["cells"] != "dentate_gyrus")
+    assert (
+        results["rules_sha256"]
+        == hashlib.sha256((ROOT / "book/claims.toml").read_bytes()).hexdigest()
+    )
+    assert re.fullmatch("[0-9a-f]{40}", results["commit"])

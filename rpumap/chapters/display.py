@@ -7,9 +7,10 @@ syntax of the book is needed to read it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from rpumap.chapters.scorecard import load_results, load_rules, number, verdict_of_parts
+from rpumap.chapters.scorecard import Rule, load_results, load_rules, number, verdict_of_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,13 +47,17 @@ def show_rules(chapter: str) -> None:
     chapter : str
         Such as ``"06_dropout"``.
     """
-    lines = [
-        f"- `{rule.id}`: {rule.measure}; beside it: {rule.baseline}. Holds if "
-        f"{rule.effect} > {rule.threshold:g}: {rule.why}."
-        for rule in load_rules()
-        if rule.chapter == chapter
-    ]
+    chosen = [rule for rule in load_rules() if rule.chapter == chapter]
+    lines = []
+    for (measure, baseline, condition, why), alike in groupby(chosen, _sentence):
+        names = ", ".join(f"`{rule.id}`" for rule in alike)
+        lines.append(f"- {names}: {measure}; beside it: {baseline}. Holds if {condition}: {why}.")
     say("\n".join(lines))
+
+
+def _sentence(rule: Rule) -> tuple[str, str, str, str]:
+    """Collect what is said of a rule; parts of a claim that say the same share a line."""
+    return rule.measure, rule.baseline, f"{rule.effect} > {rule.threshold:g}", rule.why
 
 
 def show_verdicts(chapter: str, results: dict[str, Any] | None = None) -> None:
