@@ -205,18 +205,33 @@ def source(data: str) -> str:
     return " -> ".join(str(adata.uns["source"]) for adata in load_pair("blood"))
 
 
+@lru_cache
+def read(path: Path) -> dict[str, Any]:
+    """Read the results of one unit."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def stored(
+    folder: Path, experiments: dict[str, Experiment] = EXPERIMENTS
+) -> list[tuple[Job, dict[str, Any]]]:
+    """List the units that are measured, with their results."""
+    known = [(job, folder / job.filename) for job in jobs(experiments)]
+    return [(job, read(path)) for job, path in known if path.exists()]
+
+
 def rows(rules: list[Rule], folder: Path) -> Iterator[dict[str, Any]]:
     """Judge each claim on each data set in each of the settings."""
     for rule in rules:
         experiment = EXPERIMENTS[rule.experiment]
         for data in rule.data:
             for settings in experiment.settings:
-                units = [
-                    json.loads((folder / job.filename).read_text(encoding="utf-8"))["measured"]
-                    for job in jobs({rule.experiment: experiment})
+                measured = [
+                    result["measured"][rule.id]
+                    for job, result in stored(folder, {rule.experiment: experiment})
                     if (job.data, job.settings) == (data, settings)
                 ]
-                measured = [unit[rule.id] for unit in units]
+                if len(measured) < 2:  # of an interim state
+                    continue
                 yield {
                     "id": rule.id,
                     "chapter": f"notebooks/{rule.chapter}",
@@ -242,12 +257,13 @@ def curves(folder: Path) -> Iterator[dict[str, Any]]:
     """Sum up what is drawn and not judged: mean and interval over the units."""
     for name, experiment in EXPERIMENTS.items():
         found: dict[tuple, list] = {}
-        for job in jobs({name: experiment}):
-            result = json.loads((folder / job.filename).read_text(encoding="utf-8"))
+        for job, result in stored(folder, {name: experiment}):
             for key, pair in result["measured"].items():
                 if key.startswith("curve/"):
                     found.setdefault((job.data, job.settings, key), []).append(pair)
         for (data, settings, key), pairs in found.items():
+            if len(pairs) < 2:
+                continue
             for which, values in zip(
                 ("regularised", "plain"), zip(*pairs, strict=True), strict=True
             ):
@@ -266,8 +282,7 @@ def curves(folder: Path) -> Iterator[dict[str, Any]]:
 
 def frames(folder: Path) -> Iterator[dict[str, Any]]:
     """List what the comparison with other regularisers measured, one entry a unit."""
-    for job in jobs({"rivals": EXPERIMENTS["rivals"]}):
-        result = json.loads((folder / job.filename).read_text(encoding="utf-8"))
+    for job, result in stored(folder, {"rivals": EXPERIMENTS["rivals"]}):
         yield {
             "cells": job.data,
             "settings": job.settings,
@@ -289,7 +304,7 @@ def machine() -> str:
 def publish(folder: Path, commit: str, rules: list[Rule]) -> None:
     """Judge what was measured, and keep it with the project."""
     data = Path(os.environ["RPUMAP_DATA_DIR"])
-    stored = [json.loads((folder / job.filename).read_text(encoding="utf-8")) for job in jobs()]
+    measured = stored(folder)
     results = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit,
@@ -303,7 +318,9 @@ def publish(folder: Path, commit: str, rules: list[Rule]) -> None:
         },
         "versions": {"Python": sys.version.split()[0], **{name: version(name) for name in NAMED}},
         "machine": machine(),
-        "run_seconds": round(sum(result["seconds"] for result in stored)),
+        "run_seconds": round(sum(result["seconds"] for _, result in measured)),
+        "units_measured": len(measured),
+        "units_planned": len(list(jobs())),
         "rows": list(rows(rules, folder)),
         "curves": list(curves(folder)),
         "rivals": list(frames(folder)),
@@ -317,15 +334,26 @@ def main() -> None:
     """Refuse or run, then publish."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2, help="units measured at a time")
+    parser.add_argument(
+        "--interim",
+        metavar="COMMIT",
+        help="measure nothing: publish what is stored of the run at this commit, by the same rules",
+    )
     arguments = parser.parse_args()
-    found = problems()
-    if found:
-        sys.exit("\n".join(["The claims cannot be measured:", *found]))
-    commit = git("rev-parse", "HEAD")
     rules = load_rules(RULES)  # now: bad ones are not found after two hours, nor changed ones used
-    folder = STORE / commit
-    run_all(folder, arguments.workers)
-    publish(folder, commit, rules)
+    if arguments.interim:
+        commit = git("rev-parse", arguments.interim)
+        if git("show", f"{commit}:book/claims.toml") != RULES.read_text(encoding="utf-8").strip():
+            sys.exit(f"book/claims.toml is not that of {commit}")
+        if not stored(STORE / commit):
+            sys.exit(f"nothing is stored in {STORE / commit}")
+    else:
+        found = problems()
+        if found:
+            sys.exit("\n".join(["The claims cannot be measured:", *found]))
+        commit = git("rev-parse", "HEAD")
+        run_all(STORE / commit, arguments.workers)
+    publish(STORE / commit, commit, rules)
     print(f"The results are in {PUBLISHED.relative_to(ROOT)}")
 
 

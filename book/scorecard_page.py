@@ -109,8 +109,15 @@ def about_run(run: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {text}" for name, text in run["versions"].items())
     seeds = ", ".join(f"{name} {s[0]} to {s[-1]}" for name, s in run["seeds"].items())
     files = "\n".join(f"- `{name}`: `{digest}`" for name, digest in run["data_sha256"].items())
+    interim = ""
+    if run["units_measured"] < run["units_planned"]:
+        interim = (
+            f"**An interim state: {run['units_measured']} of {run['units_planned']} units are "
+            "measured.** The number of units was fixed before the run, and the rest is added "
+            "without any change of the rules.\n\n"
+        )
     rules_date = run["rules_date"][:16].replace("T", " ")
-    return (
+    return interim + (
         f"Run on {run['date']} at commit `{run['commit'][:12]}`. The rules were last changed by "
         f"commit `{run['rules_commit'][:12]}` of {rules_date}, before any network of the run was "
         f"trained. Seeds: {seeds}; none of them was looked at while the rules were written. The "

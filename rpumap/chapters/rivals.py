@@ -778,7 +778,8 @@ def figure(frames: Sequence[pd.DataFrame]) -> Figure:
         _draw_score(ax, mean, error, name)
     right = max(0.005, float(mean["trust"].max() + error["trust"].max()))
     axes[0, 0].set_xlim(LEAST_SHOWN, right + 0.002)
-    fig.supxlabel("trustworthiness minus that of base", fontsize=10, color=INK)
+    for ax in axes[1]:
+        ax.set_xlabel("change of trustworthiness", fontsize=10)
     handles, names = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return fig

@@ -1,8 +1,9 @@
 """The settings of the paper and those of the package, in one place.
 
 The scorecard measures each claim with both. What the paper states stands in ``PAPER`` beside what
-it leaves open and we chose: numbers of steps, batch size, widths of the layers, the strength of the
-bound loss, and that of the reconstruction loss. :mod:`rpumap.chapters.choices` changes these.
+it leaves open and we chose: the number of steps, the batch size, the widths of the layers, and the
+strength of the bound loss. :mod:`rpumap.chapters.choices` changes these. What ``PAPER`` does not
+name, such as the strength of the reconstruction loss, is as in the package.
 """
 
 from __future__ import annotations
