@@ -225,13 +225,16 @@ def rows(rules: list[Rule], folder: Path) -> Iterator[dict[str, Any]]:
         experiment = EXPERIMENTS[rule.experiment]
         for data in rule.data:
             for settings in experiment.settings:
-                measured = [
-                    result["measured"][rule.id]
+                units = [
+                    result
                     for job, result in stored(folder, {rule.experiment: experiment})
                     if (job.data, job.settings) == (data, settings)
                 ]
-                if len(measured) < 2:  # of an interim state
+                if len(units) < 2:  # of an interim state
                     continue
+                measured = pairs_of_rivals(units, rule.id) or [
+                    unit["measured"][rule.id] for unit in units
+                ]
                 yield {
                     "id": rule.id,
                     "chapter": f"notebooks/{rule.chapter}",
@@ -251,6 +254,22 @@ def rows(rules: list[Rule], folder: Path) -> Iterator[dict[str, Any]]:
                     **judge(rule, measured),
                     "units": measured,
                 }
+
+
+def pairs_of_rivals(units: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    """Value of CROWN and of the best rival in each unit; the rival is chosen by the means.
+
+    The best of four in each unit would be too good: some noise is always in favour of one.
+    """
+    claim, _, score = name.partition("/")
+    if claim != "rivals":
+        return []
+    import pandas as pd
+
+    from rpumap.chapters.rivals import rivals
+
+    frames = [pd.DataFrame(unit["frame"]).set_index(["method", "strength"]) for unit in units]
+    return [tuple(pair) for pair in rivals(frames)[score].to_numpy().tolist()]
 
 
 def curves(folder: Path) -> Iterator[dict[str, Any]]:

@@ -40,6 +40,7 @@ HELD_OUT = 0.2  # of the cells, for the quality of maps
 PARTS, ROUNDS = 4, 3
 WARM_UP = 400  # cells
 MEGABYTE = 2**20
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers of the options in glibc's malloc.h
 
 
 def measure(adata: AnnData, settings: Settings, seed: int) -> dict[str, tuple[float, float | None]]:
@@ -296,8 +297,10 @@ def peak_memory(plan: Plan) -> tuple[nn.Sequential, float]:
     Notes
     -----
     To be called in a fresh process. A small training comes first, so that libraries which load on
-    first use do not count.
+    first use do not count. Freed memory goes back to the system at once (`return_freed_memory`), so
+    that only what is in use counts.
     """
+    return_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         X = np.random.default_rng(0).normal(size=(WARM_UP, 20)).astype(np.float32)
         brief = replace(plan.settings, model={**plan.settings.model, "n_steps": 10})
@@ -305,6 +308,29 @@ def peak_memory(plan: Plan) -> tuple[nn.Sequential, float]:
     before = reset_peak()
     encoder = train_on_parts(plan)
     return encoder, (read_peak() - before) / MEGABYTE
+
+
+def return_freed_memory() -> bool:
+    """Let this process give large blocks back as soon as they are freed, where the system can.
+
+    Returns
+    -------
+    bool
+        Whether it could: with the C library of Linux, glibc.
+
+    Notes
+    -----
+    By default glibc keeps freed blocks of up to 32 MB, between which the small numbers that a
+    training collects then lie: the memory of the process grows by some 20 kB a step, whatever the
+    number of cells, and a single long training would seem to need more than several short ones.
+    """
+    import ctypes
+
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"):
+        return False
+    set_option = ctypes.CDLL(None).mallopt
+    # setting the default threshold, 128 kB, keeps glibc from raising it by itself
+    return all(set_option(option, 128 * 1024) for option in (MMAP_THRESHOLD, TRIM_THRESHOLD))
 
 
 def reset_peak() -> int:

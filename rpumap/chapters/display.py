@@ -72,9 +72,10 @@ def show_verdicts(chapter: str, results: dict[str, Any] | None = None) -> None:
     """
     results = load_results() if results is None else results
     rows = [row for row in results["rows"] if row["chapter"].endswith(chapter)]
+    units = dict.fromkeys(f"{row['n']} {row['unit']}s" for row in rows)
     say(
-        "Verdict and mean effect, in brackets its 95 % interval over "
-        f"{rows[0]['n']} {rows[0]['unit']}s that were not looked at while the rules were written:"
+        f"Verdict and mean effect, in brackets its 95 % interval over {' or '.join(units)} that were "
+        "not looked at while the rules were written:"
     )
     say(markdown_table(["claim", "cells", *COLUMNS.values()], side_by_side(rows)))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import sysconfig
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -36,7 +37,9 @@ EFFECTS: dict[str, Callable[[float, float], float]] = {
 }
 UNITS = ("network", "split", "refit")
 SOURCES = ("paper", "ours")
-BOOK = Path(__file__).resolve().parents[2] / "book"
+# Rules and results lie in the folder `book` of a clone, and where an installation puts its data.
+CLONE = Path(__file__).resolve().parents[2] / "book"
+BOOK = CLONE if CLONE.is_dir() else Path(sysconfig.get_path("data")) / "share" / "rpumap"
 
 
 @dataclass(frozen=True)
@@ -286,13 +289,12 @@ def load_results(path: Path = BOOK / "scorecard.json") -> dict[str, Any]:
     Raises
     ------
     FileNotFoundError
-        If they are not there: the file lies in the folder ``book`` of the project, which an
-        installed package does not have.
+        If they are not there.
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not there. The published results come with a clone of the project, and not "
-            "with the installed package"
+            f"{path} is not there. The published results come with the project: make a clone of it, "
+            "or install it with pip"
         )
     return json.loads(path.read_text(encoding="utf-8"))
 
