@@ -74,8 +74,8 @@ def show_verdicts(chapter: str, results: dict[str, Any] | None = None) -> None:
     rows = [row for row in results["rows"] if row["chapter"].endswith(chapter)]
     units = dict.fromkeys(f"{row['n']} {row['unit']}s" for row in rows)
     say(
-        f"Verdict and mean effect, in brackets its 95 % interval over {' or '.join(units)} that were "
-        "not looked at while the rules were written:"
+        f"Verdict and mean effect, in brackets its 95 % interval over {' or '.join(units)} that "
+        "were not looked at while the rules were written:"
     )
     say(markdown_table(["claim", "cells", *COLUMNS.values()], side_by_side(rows)))
 

@@ -293,8 +293,8 @@ def load_results(path: Path = BOOK / "scorecard.json") -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not there. The published results come with the project: make a clone of it, "
-            "or install it with pip"
+            f"{path} is not there. The published results come with a clone of the project and "
+            "with its installation by pip"
         )
     return json.loads(path.read_text(encoding="utf-8"))
 
