@@ -49,15 +49,18 @@ def show_rules(chapter: str) -> None:
     """
     chosen = [rule for rule in load_rules() if rule.chapter == chapter]
     lines = []
-    for (measure, baseline, condition, why), alike in groupby(chosen, _sentence):
-        names = ", ".join(f"`{rule.id}`" for rule in alike)
-        lines.append(f"- {names}: {measure}; beside it: {baseline}. Holds if {condition}: {why}.")
+    for (baseline, condition, why), alike in groupby(chosen, _condition):
+        by_measure: dict[str, list[str]] = {}
+        for rule in alike:
+            by_measure.setdefault(rule.measure, []).append(f"`{rule.id}`")
+        what = [f"{', '.join(ids)}: {measure}" for measure, ids in by_measure.items()]
+        lines.append(f"- {'; '.join(what)}. Beside it: {baseline}. Holds if {condition}: {why}.")
     say("\n".join(lines))
 
 
-def _sentence(rule: Rule) -> tuple[str, str, str, str]:
-    """Collect what is said of a rule; parts of a claim that say the same share a line."""
-    return rule.measure, rule.baseline, f"{rule.effect} > {rule.threshold:g}", rule.why
+def _condition(rule: Rule) -> tuple[str, str, str]:
+    """Collect what parts of a claim may share, so that it is said once."""
+    return rule.baseline, f"{rule.effect} > {rule.threshold:g}", rule.why
 
 
 def show_verdicts(chapter: str, results: dict[str, Any] | None = None) -> None:

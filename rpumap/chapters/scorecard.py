@@ -14,13 +14,10 @@ import json
 import math
 import sysconfig
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import pandas as pd
+from typing import Any
 
 CONFIDENCE = 0.95
 VERDICTS = ("holds", "does not hold", "undecided")
@@ -309,46 +306,3 @@ def number(value: float) -> str:
     ('0.937', '-1234', '0.0004')
     """
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
-def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Lay rows of the results out as the book shows them.
-
-    Parameters
-    ----------
-    rows : iterable of dict
-        As in ``rows`` of the results.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One line a row.
-
-    Examples
-    --------
-    >>> from rpumap.chapters.scorecard import table
-    >>> row = {"claim": "It works", "id": "works", "figure": "2", "cells": "pancreas",
-    ...        "settings": "paper", "measure": "accuracy", "value": 0.84, "spread": 0.01, "n": 10,
-    ...        "unit": "split", "baseline": "gene space", "baseline_value": 0.85, "low": -0.02,
-    ...        "high": 0.01, "effect_value": -0.01, "verdict": "holds", "rule": "..."}
-    >>> table([row]).loc[0, "effect, 95 % interval"]
-    '-0.01 (-0.02 to 0.01)'
-    """
-    import pandas as pd
-
-    shown = []
-    for row in rows:
-        ends = f"{number(row['low'])} to {number(row['high'])}"
-        shown.append(
-            {
-                "id": row["id"],
-                "cells": row["cells"],
-                "settings": row["settings"],
-                "verdict": row["verdict"],
-                "value": f"{number(row['value'])} ± {row['spread']:.1g}",
-                "baseline": f"{row['baseline']}: {number(row['baseline_value'])}",
-                "effect, 95 % interval": f"{number(row['effect_value'])} ({ends})",
-                "n": f"{row['n']} {row['unit']}s",
-            }
-        )
-    return pd.DataFrame(shown)

@@ -21,7 +21,6 @@ from rpumap.chapters.scorecard import (
     load_results,
     load_rules,
     number,
-    table,
     verdict,
     verdict_of_parts,
 )
@@ -275,26 +274,3 @@ def test_results_are_read_or_missed(tmp_path):
 )
 def test_numbers_are_short(value, text):
     assert number(value) == text
-
-
-def test_a_table_shows_effect_and_interval():
-    row = {
-        "id": "gap/inside",
-        "cells": "pancreas",
-        "settings": "paper",
-        "unit": "network",
-        "baseline": "by chance",
-        **judge(RULE, [(0.31, 0.10), (0.62, 0.40), (0.93, 0.70)]),
-    }
-    shown = table([row, row])
-    assert len(shown) == 2
-    assert shown.loc[1].to_dict() == {
-        "id": "gap/inside",
-        "cells": "pancreas",
-        "settings": "paper",
-        "verdict": "holds",
-        "value": "0.62 ± 0.3",
-        "baseline": "by chance: 0.4",
-        "effect, 95 % interval": "0.22 (0.195 to 0.245)",
-        "n": "3 networks",
-    }
