@@ -13,6 +13,7 @@ import yaml
 
 import rpumap
 import rpumap.verification
+from rpumap.chapters.display import summary
 from rpumap.chapters.scorecard import judge, load_results, load_rules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,7 +200,9 @@ def test_scorecard_without_results_says_so(tmp_path, monkeypatch):
 
 def test_published_results_belong_to_the_rules():
     results, rules = load_results(), {rule.id: rule for rule in load_rules()}
-    assert {row["id"] for row in results["rows"]} == set(rules)
+    complete = results["units_measured"] == results["units_planned"]
+    judged = {row["id"] for row in results["rows"]}
+    assert judged == set(rules) if complete else judged <= set(rules)
     for row in results["rows"]:
         rule = rules[row["id"]]
         assert (row["rule"], row["threshold"], row["unit"]) == (
@@ -211,10 +214,28 @@ def test_published_results_belong_to_the_rules():
         again = judge(rule, row["units"])
         assert again["verdict"] == row["verdict"], row["id"]
         assert again["low"] == pytest.approx(row["low"])
-        assert row["n"] >= 5
+        assert row["n"] >= (5 if complete else 2)
         assert row["real"] == (row["cells"] != "dentate_gyrus")
     assert (
         results["rules_sha256"]
         == hashlib.sha256((ROOT / "book/claims.toml").read_bytes()).hexdigest()
     )
     assert re.fullmatch("[0-9a-f]{40}", results["commit"])
+
+
+def test_readme_states_what_was_measured():
+    results = load_results()
+    readme = text(ROOT / "README.md")
+    rows = {(row["id"], row["cells"], row["settings"]): row for row in results["rows"]}
+    values = [
+        f"{rows[name, 'pancreas', 'default']['value']:.3f}"
+        for name in ("dropout", "robust-dropout/80", "losses")
+    ]
+    lost = re.search(r"### Lost counts\n(.*?)\n###", readme, re.DOTALL)[1]
+    assert re.findall(r"\d\.\d{3}", lost) == values
+    found = summary([row for row in results["rows"] if row["source"] == "paper"])
+    for cells, title in (("pancreas", "pancreas"), ("malaria", "malaria parasites")):
+        verdicts = [by[cells, "paper"] for by in found.values() if (cells, "paper") in by]
+        kinds = ("holds", "holds in part", "undecided", "does not hold")
+        counts = [len(verdicts), *(verdicts.count(kind) for kind in kinds)]
+        assert f"| {title} | {' | '.join(map(str, counts))} |" in readme
