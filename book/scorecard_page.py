@@ -39,7 +39,7 @@ def summary_table(rows: Rows) -> str:
         texts = []
         for settings in SETTINGS:
             by_cells = [
-                f"{MARKS[verdict]} {CELLS[cells]}"
+                f"{MARKS[verdict]}\u00a0{CELLS[cells]}"
                 for (cells, which), verdict in found[claim].items()
                 if which == settings
             ]
@@ -109,20 +109,24 @@ def about_run(run: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {text}" for name, text in run["versions"].items())
     seeds = ", ".join(f"{name} {s[0]} to {s[-1]}" for name, s in run["seeds"].items())
     files = "\n".join(f"- `{name}`: `{digest}`" for name, digest in run["data_sha256"].items())
-    interim = ""
-    if run["units_measured"] < run["units_planned"]:
-        interim = (
-            f"**An interim state: {run['units_measured']} of {run['units_planned']} units are "
-            "measured.** The number of units was fixed before the run, and the rest is added "
-            "without any change of the rules.\n\n"
-        )
     rules_date = run["rules_date"][:16].replace("T", " ")
-    return interim + (
+    return (
         f"Run on {run['date']} at commit `{run['commit'][:12]}`. The rules were last changed by "
         f"commit `{run['rules_commit'][:12]}` of {rules_date}, before any network of the run was "
         f"trained. Seeds: {seeds}; none of them was looked at while the rules were written. The "
         f"units took {run['run_seconds'] / 3600:.1f} hours together, each on one core of "
         f"{run['machine']}. {versions}.\n\nSHA-256 of the files of cells:\n\n{files}\n"
+    )
+
+
+def interim(run: dict[str, Any]) -> str:
+    """Say if a run is not complete."""
+    if run["units_measured"] == run["units_planned"]:
+        return ""
+    measured, planned = run["units_measured"], run["units_planned"]
+    return (
+        f"**An interim state: {measured} of {planned} units are measured.** Their number was fixed "
+        "before the run, and the rest is added without any change of the rules.\n\n"
     )
 
 
@@ -132,7 +136,7 @@ def write() -> None:
     if PUBLISHED.exists():
         run = load_results(PUBLISHED)
         texts = {
-            SUMMARY: summary_table(run["rows"]),
+            SUMMARY: interim(run) + summary_table(run["rows"]),
             DETAILS: details(run["rows"]),
             RUN: about_run(run),
         }

@@ -179,14 +179,14 @@ def test_scorecard_puts_the_settings_side_by_side():
     cells, n, paper, default = line.strip("| ").split(" | ")
     assert (cells, n) == ("pancreas", "10")
     assert paper.startswith("● **holds**: effect 0.1 (0.05 to 0.15); 0.8 ± 0.02, beside it 0.7")
-    assert default.startswith("◐ **undecided**")
+    assert default.startswith("? **undecided**")
 
 
 def test_scorecard_sums_parts_up_and_links_to_the_details():
     rows = [ROW, ROW | {"id": "works/badly", "verdict": "does not hold"}]
     (line,) = scorecard_page.summary_table(rows).splitlines()[2:]
     assert r"[One \| two &lt;b>](#claim-works)" in line
-    assert "◑ pancreas" in line
+    assert "◐\u00a0pancreas" in line
     assert line.endswith("| – |")  # nothing with our defaults
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = {"paper": "paper's settings", "default": "our defaults"}
-MARKS = {"holds": "●", "does not hold": "○", "undecided": "◐", "holds in part": "◑"}
+MARKS = {"holds": "●", "does not hold": "○", "undecided": "?", "holds in part": "◐"}
 
 
 def say(text: str) -> None:

@@ -68,7 +68,7 @@ def test_verdicts_show_the_chapter_and_both_settings(shown):
     (line,) = shown[1].splitlines()[2:]
     assert line == (
         "| works/well | pancreas | ● holds: 0.0412 (0.031 to 0.0514) "
-        "| ◐ undecided: 0.0412 (0.031 to 0.0514) |"
+        "| ? undecided: 0.0412 (0.031 to 0.0514) |"
     )
 
 
