@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = {"paper": "paper's settings", "default": "our defaults"}
+MOST_PARTS = 6  # of a claim that are told one by one
 MARKS = {"holds": "●", "does not hold": "○", "undecided": "?", "holds in part": "◐"}
 
 
@@ -54,6 +55,8 @@ def show_rules(chapter: str) -> None:
         for rule in alike:
             by_measure.setdefault(rule.measure, []).append(f"`{rule.id}`")
         what = [f"{', '.join(ids)}: {measure}" for measure, ids in by_measure.items()]
+        if len(what) > MOST_PARTS:
+            what = [*what[:2], f"and {len(what) - 2} more like these"]
         lines.append(f"- {'; '.join(what)}. Beside it: {baseline}. Holds if {condition}: {why}.")
     say("\n".join(lines))
 

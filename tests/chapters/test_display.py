@@ -62,6 +62,13 @@ def test_rules_of_a_chapter_name_every_part(shown):
     assert "`robust-dropout/control`" not in line
 
 
+def test_many_parts_are_not_told_one_by_one(shown):
+    show_rules("08_robust_training")
+    (line,) = (line for line in shown[0].splitlines() if "`choices/" in line)
+    assert "16 more like these" in line
+    assert len(line) < 600
+
+
 def test_verdicts_show_the_chapter_and_both_settings(shown):
     show_verdicts("06_dropout", RESULTS)
     assert "10 networks" in shown[0]
