@@ -29,8 +29,8 @@ import torch
 
 import rpumap
 from rpumap.chapters.comparison import transfer_labels
+from rpumap.chapters.robustness import agreement, lose
 from rpumap.datasets._published import DATA_DIR_VARIABLE
-from rpumap.dropout import drop_counts
 from rpumap.fine_tuning import DROPPED_CELLS, STRENGTH, fine_tune, generator_for
 from rpumap.losses import reconstruction_loss
 from rpumap.metrics import trustworthiness
@@ -494,17 +494,13 @@ def _after_dropout(
     model: ParametricUMAP, cells: Cells, settings: Settings, intact: np.ndarray
 ) -> float:
     """Correlate coordinates before and after counts are lost, as chapter 6 does."""
-    panel, found = cells.held, []
-    others = library_size(panel) - np.ravel(panel.X.sum(axis=1))
+    found = []
     for repeat in range(REPEATS):
-        left = drop_counts(panel, DROPOUT, np.random.default_rng([cells.seed, repeat]))
-        # genes outside the panel lose what is expected
-        left.obs["library_size"] = np.ravel(left.X.sum(axis=1)) + (1 - DROPOUT) * others
+        left = lose(cells.held, DROPOUT, np.random.default_rng([cells.seed, repeat]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that some cells have no counts left
             Z = model.transform(settings.scores(cells.prep, left))
-        axes = zip(Z.T, intact.T, strict=True)
-        found += [np.corrcoef(*axis)[0, 1] for axis in axes]
+        found.append(agreement(Z, intact))
     return float(np.mean(found))
 
 

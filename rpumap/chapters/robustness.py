@@ -46,7 +46,7 @@ QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 CURVE = "curve/"
 
 
-def lose(adata: AnnData, ratio: float, seed: int) -> AnnData:
+def lose(adata: AnnData, ratio: float, seed: int | np.random.Generator) -> AnnData:
     """Set a share of the non-zero entries to zero; genes outside the table lose as much.
 
     Parameters
@@ -55,7 +55,7 @@ def lose(adata: AnnData, ratio: float, seed: int) -> AnnData:
         Counts, and library sizes that may exceed their sum.
     ratio : float
         Share of the entries, from 0 to 1.
-    seed : int
+    seed : int or numpy.random.Generator
         Of the choice.
 
     Returns
