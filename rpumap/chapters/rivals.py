@@ -30,11 +30,12 @@ import torch
 import rpumap
 from rpumap.chapters.comparison import transfer_labels
 from rpumap.chapters.robustness import agreement, lose
+from rpumap.chapters.scorecard import interval
 from rpumap.datasets._published import DATA_DIR_VARIABLE
 from rpumap.fine_tuning import DROPPED_CELLS, STRENGTH, fine_tune, generator_for
 from rpumap.losses import reconstruction_loss
 from rpumap.metrics import trustworthiness
-from rpumap.plotting import COLORS, INK
+from rpumap.plotting import COLORS, INK, MARKERS
 from rpumap.preprocessing import library_size
 from rpumap.training import TrainingStep
 from rpumap.verification import Ball, projected_gradient
@@ -658,8 +659,8 @@ def _clip(path: np.ndarray, trust: np.ndarray, least: float) -> np.ndarray:
     return np.array(kept).reshape(-1, path.shape[1])
 
 
-def rivals(frames: Sequence[pd.DataFrame], loss: float = LOSS) -> pd.DataFrame:
-    """Compare CROWN with the best plain regulariser, chosen once for all repeats.
+def by_method(frames: Sequence[pd.DataFrame], loss: float = LOSS) -> pd.DataFrame:
+    """Score all methods at equal trustworthiness, at strengths chosen once for all repeats.
 
     Parameters
     ----------
@@ -671,23 +672,42 @@ def rivals(frames: Sequence[pd.DataFrame], loss: float = LOSS) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a seed. Columns are pairs of a score and ``"CROWN"`` or the name of the plain
-        regulariser that has the best mean.
+        One row a seed. Columns are pairs of a score and a method, ``"base"`` among them.
 
     Notes
     -----
-    The best of several noisy numbers is too good. So strengths, and the regulariser, are chosen by
-    the means over the seeds, where `at_equal_trust` chooses strengths anew for each frame.
+    The best of several noisy numbers is too good. So strengths are chosen by the means over the
+    seeds, where `at_equal_trust` chooses them anew for each frame.
     """
-    mean = sum(frames[1:], frames[0]) / len(frames)
-    chosen, best = _choose(mean, loss), at_equal_trust(mean, loss)
+    chosen = _choose(sum(frames[1:], frames[0]) / len(frames), loss)
     columns = {}
-    for name in best:
-        plain = best.loc[list(PLAIN), name]
-        for method in ("CROWN", plain.idxmax() if SCORES[name] else plain.idxmin()):
-            weights = chosen[method][name]
-            columns[name, method] = [float(weights @ frame[name].to_numpy()) for frame in frames]
+    for name in (name for name in SCORES if name in frames[0]):
+        columns[name, "base"] = [float(frame.loc["base", name].iloc[0]) for frame in frames]
+        for method, weights in chosen.items():
+            columns[name, method] = [float(weights[name] @ frame[name]) for frame in frames]
     return pd.DataFrame(columns)
+
+
+def rivals(frames: Sequence[pd.DataFrame], loss: float = LOSS) -> pd.DataFrame:
+    """Compare CROWN with the best plain regulariser, chosen once for all repeats.
+
+    Parameters
+    ----------
+    frames, loss
+        As in `by_method`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a seed. Columns are pairs of a score and ``"CROWN"`` or the name of the plain
+        regulariser that has the best mean.
+    """
+    found = by_method(frames, loss)
+    kept = []
+    for name in found.columns.unique(0):
+        plain = found[name][list(PLAIN)].mean()
+        kept += [(name, "CROWN"), (name, plain.idxmax() if SCORES[name] else plain.idxmin())]
+    return found[kept]
 
 
 def measure(
@@ -736,67 +756,71 @@ def measure(
 
 
 TITLES = {
-    "width": "certified width, spreads",
-    "attack": "moved by an attack, spreads",
-    "dropout": "correlation, 80 % lost",
-    "studies": "accuracy, other study",
+    "width": "certified width",
+    "attack": "moved by an attack",
+    "dropout": "correlation,\n80 % lost",
+    "studies": "accuracy,\nother study",
 }
-MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
-LEAST_SHOWN = -0.025  # change of trustworthiness; a network that loses more is of no use
 
 
-def figure(frames: Sequence[pd.DataFrame]) -> Figure:
-    """Draw the scores of all methods against the trustworthiness that they keep.
+def figure(comparisons: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """Draw what each method changes, at equal trustworthiness.
 
     Parameters
     ----------
-    frames : sequence of pandas.DataFrame
-        From `compare`, one a seed, of the same methods and strengths.
+    comparisons : mapping of str to sequence of pandas.DataFrame
+        Name of each comparison, and what `compare` found for it, one frame a seed.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Four panels, one line a method, from ``"more training"`` to its largest strength. Points are
-        means over the seeds, bars their standard errors. Trustworthiness is relative to that of
-        the base of the same seed. The grey cross is the base; the dashed line is where
-        `at_equal_trust` compares.
+        Four panels, one row a method, one marker a comparison. Widths and displacements are ratios
+        to those of the base of the same seed, the other scores differences from it; with 95 %
+        intervals of the mean over the seeds.
     """
     import matplotlib.pyplot as plt
 
-    changes = [
-        frame.assign(trust=frame["trust"] - frame.loc["base", "trust"].iloc[0]) for frame in frames
-    ]
-    seeds = pd.concat(changes, keys=range(len(frames)), names=["seed"])
-    by_row = seeds.groupby(level=["method", "strength"], sort=False)
-    mean, error = by_row.mean(), by_row.sem().fillna(0.0)
-    fig, axes = plt.subplots(2, 2, figsize=(6.6, 6.8), sharex=True, layout="constrained")
-    for ax, name in zip(axes.flat, SCORES, strict=True):
-        _draw_score(ax, mean, error, name)
-    right = max(0.005, float(mean["trust"].max() + error["trust"].max()))
-    axes[0, 0].set_xlim(LEAST_SHOWN, right + 0.002)
-    for ax in axes[1]:
-        ax.set_xlabel("change of trustworthiness", fontsize=10)
+    fig, axes = plt.subplots(2, 2, figsize=(4.8, 7.2), sharey=True, layout="constrained")
+    for name, ax in zip(SCORES, axes.flat, strict=True):
+        for i, (title, frames) in enumerate(comparisons.items()):
+            shift = 0.6 * ((i + 0.5) / len(comparisons) - 0.5)
+            _draw_changes(ax, by_method(frames)[name], name, i, shift, title)
+        ax.set_title(
+            f"{TITLES[name]}\n({'right' if SCORES[name] else 'left'} is better)", fontsize=9
+        )
+        ax.set_xlabel("minus the base" if SCORES[name] else "share of the base", fontsize=9)
+        ax.tick_params(labelsize=9)
+    axes[0, 0].set_yticks(range(len(METHODS)), METHODS)
+    axes[0, 0].invert_yaxis()
     handles, names = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    fig.legend(handles, names, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return fig
 
 
-def _draw_score(ax: Axes, mean: pd.DataFrame, error: pd.DataFrame, name: str) -> None:
-    start = [("more training", 0.0)]
-    methods = mean.index.get_level_values(0).unique().drop("base")
-    for method, color, marker in zip(methods, COLORS, MARKERS, strict=False):
-        rows = start if method == "more training" else [*start, *mean.loc[[method]].index]
-        x, y = mean.loc[rows, "trust"], mean.loc[rows, name]
-        ax.plot(x, y, marker=marker, color=color, linewidth=1.2, markersize=5, label=method)
-        bars = {"xerr": error.loc[rows, "trust"], "yerr": error.loc[rows, name]}
-        ax.errorbar(x, y, **bars, fmt="none", ecolor=color, elinewidth=0.6, alpha=0.6)
-    ax.plot(0, mean.loc["base", name].iloc[0], "x", color=INK, markersize=9, label="base")
-    ax.axvline(-LOSS, color=INK, linewidth=0.8, linestyle="--")
+def _draw_changes(
+    ax: Axes, found: pd.DataFrame, name: str, i: int, shift: float, title: str
+) -> None:
+    """Draw means and intervals of the changes of one score in one comparison."""
+    methods = found.drop(columns="base")
+    base = found[["base"]].to_numpy()
     if not SCORES[name]:
-        ax.set_yscale("log")
-    better = "higher" if SCORES[name] else "lower"
-    ax.set_title(f"{TITLES[name]}\n({better} is better)", fontsize=10)
-    ax.tick_params(labelsize=9)
+        ax.set_xscale("log")
+    change = methods - base if SCORES[name] else np.log(methods / base)
+    ends = np.array([interval(change[method]) for method in change])
+    mean, ends = change.mean().to_numpy(), ends.T
+    if not SCORES[name]:
+        mean, ends = np.exp(mean), np.exp(ends)
+    ax.errorbar(
+        mean,
+        np.arange(len(mean)) + shift,
+        xerr=np.abs(ends - mean),
+        fmt=MARKERS[i],
+        color=COLORS[(0, 5, 2, 3)[i]],
+        markersize=5,
+        elinewidth=1.2,
+        label=title,
+    )
+    ax.axvline(0.0 if SCORES[name] else 1.0, color=INK, linewidth=0.8, linestyle="--")
 
 
 # --- label transfer without a map ---------------------------------------------------------------

@@ -328,16 +328,18 @@ def test_everything_is_measured(monkeypatch):
     pd.testing.assert_frame_equal(table, rivals.compare(*pair, TINY, 3, rivals.METHODS))
 
 
-def test_the_figure_shows_each_method_in_each_panel():
-    flat = {name: [[0.9, 9.0, 0.6], [0.88, 4.0, 0.7]] for name in (*rivals.PLAIN, "CROWN")}
-    frames = [frame(**flat).assign(attack=1.0, dropout=0.5 + i / 9) for i in range(2)]
-    drawn = rivals.figure(frames)
-    panels = drawn.axes
-    assert len(panels) == 4
-    for ax in panels:
-        labelled = {line.get_label(): line for line in ax.get_lines()}
-        assert set(labelled) >= {"base", "more training", *flat}
-        texts = [ax.title, *ax.get_xticklabels(), *ax.get_yticklabels()]
-        assert min(text.get_fontsize() for text in texts) >= 9
-    x, y = next(line for line in panels[0].get_lines() if line.get_label() == "CROWN").get_data()
-    assert np.asarray(x) == pytest.approx([0, 0, -0.02]) and list(y) == [8, 9, 4]
+def test_the_figure_shows_changes_at_equal_trust():
+    names = [name for name in rivals.METHODS if name != "more training"]
+    scores = {name: [[0.9, 4.0, 0.6 + i / 50]] for i, name in enumerate(names)}
+    frames = [frame(**scores).assign(attack=2.0 + i, dropout=0.5 + i / 9) for i in range(2)]
+    drawn = rivals.figure({"one": frames, "two": frames})
+    assert len(drawn.axes) == 4
+    found = rivals.by_method(frames)
+    for name, ax in zip(rivals.SCORES, drawn.axes, strict=True):
+        scores, base = found[name].drop(columns="base"), found[name][["base"]].to_numpy()
+        change = scores - base if rivals.SCORES[name] else np.log(scores / base)
+        wanted = change.mean() if rivals.SCORES[name] else np.exp(change.mean())
+        for container in ax.containers:
+            assert container.lines[0].get_xdata() == pytest.approx(wanted.to_numpy())
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == list(rivals.METHODS)
+    assert drawn.axes[0].yaxis_inverted()
