@@ -350,7 +350,7 @@ assert rivals["UMAP transform"]["crowding"] > 2 * rivals["network"]["crowding"]
 
 # %% [markdown]
 # Crowding differs most. The training cells of UMAP are next to each other, since they repelled each
-# other during training and new cells are placed between them. Those of the network are mixed with the rest.
+# other during training and new cells are placed between them. Those of the network are mixed with the rest, or nearly so.
 #
 # **umap-learn's ParametricUMAP** is the other implementation of a network {cite:p}`sainburg2021parametric`. It
 # needs TensorFlow, and so it runs in an environment of its own, beside our other [measurements of
@@ -663,8 +663,8 @@ for column in unseen.values():
 #   held out from everything, gene choice included, can show.
 # - Compare with gene space: with few training cells, a vote is worse there too. And look at held-out cells among
 #   themselves, for a vote of training cells depends on their number.
-# - The network mixes training and new cells, which UMAP's `transform` does not, and needs no training cells
-#   once it is trained.
+# - The network mixes training and new cells much better than UMAP's `transform` does, though not perfectly in every
+#   tissue. It needs no training cells once it is trained.
 # - Sampling error shifts all z-scores by about $1/\sqrt n$, in the same direction for all cells.
 # - Types with few training cells are rarely recognised, and types without any get the label of another.
 #   Averages over cells show neither.
