@@ -83,7 +83,7 @@ def show_verdicts(chapter: str, results: dict[str, Any] | None = None) -> None:
         f"Verdict and mean effect, in brackets its 95 % interval over {' or '.join(units)} that "
         "were not looked at while the rules were written:"
     )
-    say(markdown_table(["claim", "cells", *COLUMNS.values()], side_by_side(rows)))
+    say(markdown_table(["claim, cells", *COLUMNS.values()], side_by_side(rows)))
 
 
 def markdown_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -113,7 +113,7 @@ def side_by_side(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     Returns
     -------
     list of list of str
-        For each claim and data set: id, cells, and the finding in each of the settings.
+        For each claim and data set: id and cells, and the finding in each of the settings.
 
     Examples
     --------
@@ -121,14 +121,14 @@ def side_by_side(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     >>> row = {"id": "works", "cells": "pancreas", "settings": "paper", "verdict": "holds",
     ...        "effect_value": 0.1, "low": 0.05, "high": 0.15}
     >>> side_by_side([row])
-    [['works', 'pancreas', '● holds: 0.1 (0.05 to 0.15)', '–']]
+    [['works, pancreas', '● holds: 0.1 (0.05 to 0.15)', '–']]
     """
     shown: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
         ends = f"{number(row['low'])} to {number(row['high'])}"
         text = f"{MARKS[row['verdict']]} {row['verdict']}: {number(row['effect_value'])} ({ends})"
         shown.setdefault((row["id"], row["cells"]), {})[row["settings"]] = text
-    return [[*key, *(of.get(name, "–") for name in COLUMNS)] for key, of in shown.items()]
+    return [[", ".join(key), *(of.get(name, "–") for name in COLUMNS)] for key, of in shown.items()]
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, dict[tuple[str, str], str]]:

@@ -74,13 +74,13 @@ def test_verdicts_show_the_chapter_and_both_settings(shown):
     assert "10 networks" in shown[0]
     (line,) = shown[1].splitlines()[2:]
     assert line == (
-        "| works/well | pancreas | ● holds: 0.0412 (0.031 to 0.0514) "
+        "| works/well, pancreas | ● holds: 0.0412 (0.031 to 0.0514) "
         "| ? undecided: 0.0412 (0.031 to 0.0514) |"
     )
 
 
 def test_a_setting_without_result_is_marked():
-    assert side_by_side([ROW])[0][3] == "–"
+    assert side_by_side([ROW])[0][2] == "–"
 
 
 def test_parts_are_summed_up_by_cells_and_settings():
