@@ -49,6 +49,7 @@ ORDER = (
     "chapters.style",
     "chapters.comparison",
     "chapters.gap_scores",
+    "chapters.scorecard",
     "chapters.settings",
     "chapters.generalization",
     "chapters.gaps",
@@ -56,7 +57,6 @@ ORDER = (
     "chapters.choices",
     "chapters.rivals",
     "chapters.costs",
-    "chapters.scorecard",
     "chapters.display",
 )
 # What tensors and networks need: the rest of `verification` knows nothing else of the package.
