@@ -463,7 +463,8 @@ for (cells_of, settings), of in frames.items():
     means = rivals.rivals(of).mean()
     for score, rival in means.index[means.index.get_level_values(1) != "CROWN"]:
         text = f"{means[score, 'CROWN']:.3f} | {rival}: {means[score, rival]:.3f}"
-        best.setdefault(f"{cells_of}, {settings}", {})[rivals.TITLES[score]] = text
+        title = rivals.TITLES[score].replace("\n", " ")
+        best.setdefault(f"{cells_of}, {settings}", {})[title] = text
 if best:
     say("CROWN and the best plain regulariser, chosen once for all networks:")
 pd.DataFrame(best) if best else None
