@@ -420,7 +420,7 @@ show_rules("09_gene_impact")
 # ## What ten networks say
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels, pancreas and malaria in the settings of the paper and with our defaults. In each, the share of genes whose impact is smaller, against impact on a logarithmic axis, for plain and regularised networks. A curve further to the left has more genes of small impact."}, "figure": {"caption": "Distribution of gene impact: the share of the genes (vertical) whose impact is smaller than a value (horizontal), at seven quantiles. Mean and 95 % interval over ten networks. Counterpart of figure 5B, without bins.", "name": "fig-impact-distribution"}}
-fig, axes = plt.subplots(2, 2, figsize=(6.6, 5.8), sharey=True)
+fig, axes = plt.subplots(2, 2, figsize=(6.6, 5.8), sharex=True, sharey=True)
 published = {"plain": (INK, "s-"), "regularised": (COLORS[0], "^--")}
 columns = (("paper", "paper's settings"), ("default", "our defaults"))
 for row, cells in zip(axes, ("pancreas", "malaria"), strict=True):
@@ -434,6 +434,8 @@ for row, cells in zip(axes, ("pancreas", "malaria"), strict=True):
         ax.set(xscale="log", ylim=(0, 1), title=f"{cells}, {name}")
 for ax in axes[1]:
     ax.set_xlabel("impact (map units per sd)")
+    ax.set_xticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
+    ax.minorticks_off()
 for ax in axes[:, 0]:
     ax.set_ylabel("share of genes below")
 legend = axes[0, 0].get_legend_handles_labels()
