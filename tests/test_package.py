@@ -43,6 +43,7 @@ ORDER = (
     "plotting",
     "datasets._simulate",
     "datasets._published",
+    "datasets._studies",
     "datasets.tables",
     "datasets",
     "chapters",

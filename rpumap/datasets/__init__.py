@@ -1,8 +1,8 @@
 """The data sets of the book, real or simulated, and simulated lineages of your own.
 
 Real cells are looked for in the folder that the environment variable ``RPUMAP_DATA_DIR`` names,
-then among earlier downloads. Only ``source="real"`` goes to the network. The malaria parasites
-come from the folder alone.
+then among earlier downloads. Only ``source="real"`` goes to the network. Malaria parasites and
+blood cells, of two studies each, come from the folder alone.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from rpumap.datasets._published import (
-    cache_folder,
-    download,
-    from_cache,
-    from_folder,
-    malaria_from_folder,
-)
+from rpumap.datasets._published import cache_folder, download, from_cache, from_folder
 from rpumap.datasets._simulate import simulate_lineage
+from rpumap.datasets._studies import load_study
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["dentate_gyrus", "malaria", "pancreas", "simulate_lineage"]
+__all__ = ["dentate_gyrus", "malaria", "pancreas", "pbmc", "simulate_lineage"]
 
 Source = Literal["auto", "real", "simulated"]
 
@@ -121,37 +116,48 @@ def dentate_gyrus(
     return _load("dentate_gyrus", source, cache_dir, lambda: _simulated_dentate_gyrus(random_state))
 
 
-def malaria() -> AnnData:
+def malaria(study: Literal["10x", "smartseq2"] = "10x") -> AnnData:
     """Malaria parasites in the blood (*Plasmodium berghei*): one closed cycle, and gametocytes.
+
+    Parameters
+    ----------
+    study : {"10x", "smartseq2"}
+        ``"10x"``: 4,884 cells of one 10x run with three time points, from the Malaria Cell Atlas
+        (Howick et al. 2019, doi 10.1126/science.aaw2619); the file is
+        ``malaria_pberghei_10x.h5ad``. ``"smartseq2"``: 144 cells of another laboratory method,
+        which counts reads, not molecules (Reid et al. 2018, doi 10.7554/eLife.33105); the file is
+        ``malaria_reid_PbM.h5ad``.
 
     Returns
     -------
-    AnnData
-        Raw counts in ``X`` (CSR, float32) and all columns of ``obs`` that the file has. In the
-        file of the recipe below these are, among others, ``"stage"``; ``"bulk_hour"``, the hour
-        of a bulk time course that the cell resembles most; ``"clock_pseudotime"``, the authors'
-        angle around the cycle in radians, NaN for gametocytes; and ``"library_size"``, the counts
-        of each cell in all genes, of which the file may hold a part. To them it adds
-        ``obs["clusters"]``, the stages in the order of the cycle, then male and female
-        gametocytes. ``uns["source"]`` says what the cells are; ``uns["simulated"]`` is False.
+    AnnData of shape (n_cells, n_genes)
+        Raw counts in ``X`` (CSR, float32) and all columns of ``obs`` that the file has, among them
+        ``"library_size"``, the counts of each cell in all genes, of which the file may hold a part.
+        To them it adds ``obs["clusters"]``, the study's own labels in the order of the cycle, then
+        gametocytes; and ``obs["label"]``, which names them alike in both studies: ring (in the
+        10x study alone), trophozoite, schizont, male, female. It is missing where a cell has no
+        such name. ``uns["source"]`` says what the cells are; ``uns["simulated"]`` is False.
 
     Raises
     ------
     RuntimeError
-        If ``malaria_pberghei_10x.h5ad`` is not in the folder that the environment variable
-        ``RPUMAP_DATA_DIR`` names.
+        If the file is not in the folder that the environment variable ``RPUMAP_DATA_DIR`` names.
     ValueError
-        If the file is broken, has no ``obs["stage"]`` or holds no raw counts.
+        If `study` is unknown; or the file is broken, does not label every cell or holds no raw
+        counts.
 
     Notes
     -----
-    4,884 cells of one 10x run with three time points, from the Malaria Cell Atlas (Howick et al.
-    2019, doi 10.1126/science.aaw2619). The asexual stages IDC1 to IDC8 are a circle: IDC8, the
-    ripe schizont, bursts into the merozoites and young rings of IDC1. Gametocytes leave it.
+    Files made by the recipe have, in the 10x study, ``obs["stage"]``; ``"bulk_hour"``, the hour
+    of a bulk time course that the cell resembles most; and ``"clock_pseudotime"``, the authors'
+    angle around the cycle in radians, NaN for gametocytes. The asexual stages IDC1 to IDC8 are a
+    circle: IDC8, the ripe schizont, bursts into the merozoites and young rings of IDC1.
+    Gametocytes leave it. In the Smart-seq2 study ``obs["consensus"]`` is what the authors decided
+    from several methods; seven cells are outliers, which have no ``obs["label"]``.
 
-    The file is neither downloaded nor simulated. ``python book/make_malaria.py`` makes it from the
-    published tables, and says where they are. Their repository states the licence GPL-3.0; this
-    package and its book contain none of the cells.
+    The files are neither downloaded nor simulated. ``python book/make_malaria.py`` makes them from
+    the published tables, and says where these are. Their repositories state the licence GPL-3.0;
+    this package and its book contain none of the cells.
 
     Examples
     --------
@@ -159,8 +165,60 @@ def malaria() -> AnnData:
     >>> adata = rpumap.datasets.malaria()  # doctest: +SKIP
     >>> adata.n_obs, len(adata.obs["clusters"].cat.categories)  # doctest: +SKIP
     (4884, 10)
+    >>> query = rpumap.datasets.malaria("smartseq2")  # doctest: +SKIP
+    >>> query.n_obs, int(query.obs["label"].isna().sum())  # doctest: +SKIP
+    (144, 7)
     """
-    return malaria_from_folder()
+    return load_study("malaria", study)
+
+
+def pbmc(study: Literal["facs", "pbmc3k"] = "facs") -> AnnData:
+    """Human blood cells (PBMC): types told apart by antibodies, or by clustering.
+
+    Parameters
+    ----------
+    study : {"facs", "pbmc3k"}
+        ``"facs"``: ten populations that were sorted by antibodies before sequencing (Zheng et al.
+        2017, doi 10.1038/ncomms14049), so that the labels do not depend on the counts; the file is
+        ``pbmc_facs_zheng2017.h5ad``. ``"pbmc3k"``: 2,700 cells of one healthy donor, published by
+        10x Genomics, with the labels of a clustering; the file is ``pbmc3k_10x_raw.h5ad``.
+
+    Returns
+    -------
+    AnnData of shape (n_cells, n_genes)
+        Raw counts in ``X`` (CSR, float32) and all columns of ``obs`` that the file has, among them
+        ``"library_size"``, the counts of each cell in all genes, of which the file may hold a part.
+        To them it adds ``obs["clusters"]``, the study's own labels: ``obs["subpop"]`` of the sorted
+        cells, ``obs["cell_type"]`` of the others; and ``obs["label"]``, which names them alike in
+        both studies: CD34+ (among the sorted cells alone), B, T, NK, monocyte. It is missing where
+        a cell has no such name. ``uns["source"]`` says what the cells are; ``uns["simulated"]`` is
+        False.
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        As for `malaria`.
+
+    Notes
+    -----
+    The sorted populations are not pure, the CD34+ cells least. ``obs["cell_type"]`` of the sorted
+    cells names all ten of them, six of T cells. In the other study dendritic cells, platelets and
+    cells that the clustering left out have no ``obs["label"]``.
+
+    The files are neither downloaded nor simulated. ``python book/make_pbmc.py`` makes them from the
+    published matrices, and says where these are.
+
+    Examples
+    --------
+    >>> import rpumap
+    >>> reference = rpumap.datasets.pbmc("facs")  # doctest: +SKIP
+    >>> list(reference.obs["label"].cat.categories)  # doctest: +SKIP
+    ['CD34+', 'B', 'T', 'NK', 'monocyte']
+    >>> query = rpumap.datasets.pbmc("pbmc3k")  # doctest: +SKIP
+    >>> query.n_obs, int(query.obs["label"].isna().sum())  # doctest: +SKIP
+    (2700, 108)
+    """
+    return load_study("pbmc", study)
 
 
 def _load(

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 DATA_DIR_VARIABLE = "RPUMAP_DATA_DIR"
 LABELS = ("clusters", "ClusterName")  # scVelo's and CellRank's column, velocyto's
 LIBRARY_SIZES = ("library_size", "nCount_spliced")
-MALARIA_FILE = "malaria_pberghei_10x.h5ad"
-# in lineage order, or that of the cycle; CellRank calls the pre-endocrine cells Fev+
+# in lineage order; CellRank calls the pre-endocrine cells Fev+
 # fmt: off
 CLUSTERS = {
     "pancreas": (
@@ -35,11 +34,6 @@ CLUSTERS = {
     "dentate_gyrus": (
         "RadialGlia", "RadialGlia2", "ImmAstro", "GlialProg", "OPC", "nIPC", "Nbl1", "Nbl2",
         "ImmGranule1", "ImmGranule2", "Granule", "CA", "CA1-Sub", "CA2-3-4",
-    ),
-    "malaria": (
-        "IDC1_ring/merozoite(cl6)", "IDC2_ring(cl2)", "IDC3_late_ring(cl0)",
-        "IDC4_early_troph(cl1)", "IDC5_late_troph(cl3)", "IDC6_schizont(cl4)",
-        "IDC7_schizont(cl7)", "IDC8_late_schizont(cl5)", "gametocyte_male", "gametocyte_female",
     ),
 }
 # fmt: on
@@ -94,30 +88,15 @@ PUBLISHED = {  # the first that can be had is taken
 
 def from_folder(name: str) -> AnnData | None:
     """Read the file that the user put into the folder ``RPUMAP_DATA_DIR``, if there is one."""
-    path, lacking = _find([f"{name}.h5ad", f"{name}.loom"])
+    path, lacking = find([f"{name}.h5ad", f"{name}.loom"])
     if path is not None:
-        return _read_in_folder(path, name, LABELS)
+        return read_found(path, CLUSTERS[name], LABELS)
     if lacking:
         print(f"The folder that {DATA_DIR_VARIABLE} names {lacking}: looking elsewhere.")
     return None
 
 
-def malaria_from_folder() -> AnnData:
-    """Read the parasites from the folder ``RPUMAP_DATA_DIR``, the one place where they can be."""
-    path, lacking = _find([MALARIA_FILE])
-    if path is None:
-        found = f"the folder that it names {lacking}" if lacking else "it is not set"
-        raise RuntimeError(
-            f"The malaria parasites are read from {MALARIA_FILE} in the folder that the "
-            f"environment variable {DATA_DIR_VARIABLE} names, but {found}. The file is not "
-            "downloaded, and there is no simulated stand-in. Make it from the published tables by "
-            "book/make_malaria.py of the rpumap repository, which says where they are, and set "
-            f"{DATA_DIR_VARIABLE} to its folder."
-        )
-    return _read_in_folder(path, "malaria", ("stage",))
-
-
-def _find(filenames: Sequence[str]) -> tuple[Path | None, str]:
+def find(filenames: Sequence[str]) -> tuple[Path | None, str]:
     """Return the first of the files in ``RPUMAP_DATA_DIR``, else what the folder lacks.
 
     Where the variable is not set, that is nothing.
@@ -132,8 +111,9 @@ def _find(filenames: Sequence[str]) -> tuple[Path | None, str]:
     return None, f"has no {' or '.join(filenames)}" if folder.is_dir() else "does not exist"
 
 
-def _read_in_folder(path: Path, name: str, labels: Sequence[str]) -> AnnData:
-    adata = read_counts(path, CLUSTERS[name], labels)
+def read_found(path: Path, order: Iterable[str], labels: Sequence[str]) -> AnnData:
+    """Read a file of that folder as `read_counts` does, and say in its source where it lies."""
+    adata = read_counts(path, order, labels)
     described = adata.uns.get("source", "it does not say what it holds")
     adata.uns["source"] = f"{path.name} in {DATA_DIR_VARIABLE}: {described}"
     return adata

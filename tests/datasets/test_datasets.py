@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +12,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import rpumap
-from rpumap.datasets import _published, dentate_gyrus, malaria, pancreas
+from rpumap.datasets import _published, dentate_gyrus, pancreas
 
 EDGES = [
     "Ductal -> Ngn3 low EP",
@@ -139,27 +136,6 @@ def test_labels_are_as_hard_to_tell_in_the_stand_in_as_in_the_real_cells(real, s
         accuracy.append([cross_val_score(knn, V, adata.obs["clusters"]).mean() for V in (X, Z)])
     np.testing.assert_allclose(accuracy[1], accuracy[0], atol=0.035)
     np.testing.assert_allclose(variances[1], variances[0], rtol=0.2)
-
-
-def test_the_parasites_are_those_of_the_atlas():
-    folder = Path(os.environ.get("RPUMAP_DATA_DIR", ""))
-    if not (folder / _published.MALARIA_FILE).is_file():
-        pytest.skip(f"RPUMAP_DATA_DIR does not name a folder with {_published.MALARIA_FILE}")
-    adata = malaria()
-    assert adata.n_obs == 4884
-    assert "Howick et al" in adata.uns["source"]
-    obs = adata.obs
-    assert list(obs["clusters"].cat.categories) == list(_published.CLUSTERS["malaria"])
-    assert (obs["clusters"].astype(str) == obs["stage"].astype(str)).all()
-    assert (obs["library_size"] >= adata.X.sum(axis=1).A1).all()
-    # one circle: the mean angles of IDC1 to IDC8 go around it once, and gametocytes have none
-    sexual = obs["clusters"].str.startswith("gametocyte")
-    np.testing.assert_array_equal(obs["clock_pseudotime"].isna(), sexual)
-    turn = np.exp(1j * obs["clock_pseudotime"][~sexual].astype(float))
-    mean = turn.groupby(obs["clusters"].astype(str)).mean()
-    steps = np.angle(np.roll(mean, -1) / mean)
-    assert (steps > 0).all() or (steps < 0).all()
-    np.testing.assert_allclose(abs(steps.sum()), 2 * np.pi)
 
 
 # Which cells are taken

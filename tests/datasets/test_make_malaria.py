@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rpumap.datasets import _published, malaria
+from rpumap.datasets import malaria
+from rpumap.datasets._studies import STUDIES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book"))
 import make_malaria  # noqa: E402
@@ -66,13 +67,13 @@ def test_the_file_holds_what_the_tables_hold(tables, folder, monkeypatch, capsys
         np.testing.assert_allclose(obs[column], tables["pheno"][own])
     # and the package reads it
     adata = malaria()
-    assert list(adata.obs) == [*obs, "clusters"]
+    assert list(adata.obs) == [*obs, "clusters", "label"]
     assert list(adata.obs["clusters"].cat.categories) == list(STAGES.values())
     assert "Howick et al. 2019" in adata.uns["source"]
 
 
 def test_the_stages_of_the_script_are_those_of_the_package():
-    assert tuple(STAGES.values()) == _published.CLUSTERS["malaria"]
+    assert list(STAGES.values()) == list(STUDIES["malaria"]["10x"].names)
 
 
 def test_without_the_third_table_there_is_no_angle(tables, folder, capsys):

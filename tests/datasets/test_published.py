@@ -15,7 +15,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from rpumap.datasets import _published, dentate_gyrus, malaria, pancreas, simulate_lineage
+from rpumap.datasets import _published, dentate_gyrus, pancreas, simulate_lineage
 
 # Files of one's own
 
@@ -168,77 +168,6 @@ def test_a_broken_file_in_the_folder_is_an_error(folder, source, spoil, message)
     spoil(small_set(), folder / "pancreas.h5ad")
     with pytest.raises(ValueError, match=message):
         pancreas(source)
-
-
-# The malaria parasites
-
-
-def small_cycle(folder: Path) -> tuple[AnnData, Path]:
-    """Make a small file's worth of parasites, and say where it belongs."""
-    stages = [*reversed(_published.CLUSTERS["malaria"])] * 2
-    counts = np.random.default_rng(0).poisson(2, size=(20, 6)).astype(np.int32)
-    obs = pd.DataFrame({"stage": pd.Categorical(stages)}, index=[f"cell{i}" for i in range(20)])
-    obs["library_size"] = counts.sum(axis=1) + np.arange(20)
-    obs["clock_pseudotime"] = np.where(obs["stage"].str.startswith("gam"), np.nan, 0.5)
-    obs["bulk_hour"] = np.arange(20)
-    made = AnnData(sparse.csr_matrix(counts), obs=obs, uns={"source": "twenty parasites"})
-    return made, folder / "malaria_pberghei_10x.h5ad"
-
-
-def test_the_parasites_keep_their_columns_and_have_their_stages_in_order(folder, capsys):
-    made, path = small_cycle(folder)
-    made.obs["clusters"] = "of a clustering of one's own"  # not what the stages are
-    made.write_h5ad(path)
-    adata = malaria()
-    np.testing.assert_array_equal(adata.X.toarray(), made.X.toarray())
-    assert isinstance(adata.X, sparse.csr_matrix)
-    assert adata.X.dtype == np.float32
-    assert list(adata.obs["clusters"].cat.categories) == list(_published.CLUSTERS["malaria"])
-    assert adata.obs["clusters"].astype(str).tolist() == made.obs["stage"].astype(str).tolist()
-    assert list(adata.obs) == list(made.obs)
-    for column in ("stage", "library_size", "clock_pseudotime", "bulk_hour"):
-        pd.testing.assert_series_equal(adata.obs[column], made.obs[column], check_dtype=False)
-    assert adata.uns["source"] == f"{path.name} in RPUMAP_DATA_DIR: twenty parasites"
-    assert adata.uns["simulated"] is False
-    assert capsys.readouterr().out == ""
-
-
-def test_parasites_that_are_not_there_are_an_error_that_says_what_to_do(folder, monkeypatch):
-    known = r"malaria_pberghei_10x.h5ad in the folder .* RPUMAP_DATA_DIR"
-    recipe = r"from the published tables by book/make_malaria.py"
-    with pytest.raises(RuntimeError, match=f"{known} .* names has no malaria_.* {recipe}"):
-        malaria()
-    monkeypatch.setenv("RPUMAP_DATA_DIR", str(folder / "nowhere"))
-    with pytest.raises(RuntimeError, match=f"{known} .* names does not exist.* {recipe}"):
-        malaria()
-    monkeypatch.delenv("RPUMAP_DATA_DIR")
-    with pytest.raises(RuntimeError, match=f"{known} .* but it is not set.* {recipe}"):
-        malaria()
-
-
-@pytest.mark.parametrize("problem", ["no stage", "half", "fractions", "broken", "simulated"])
-def test_a_bad_file_of_parasites_is_an_error(folder, problem):
-    made, path = small_cycle(folder)
-    message = {
-        "no stage": "label every cell in the column stage$",
-        "half": "label every cell in the column stage$",
-        "fractions": "does not hold raw counts",
-        "broken": "cannot be read",
-        "simulated": "must not pass for real",
-    }[problem]
-    if problem == "no stage":
-        made.obs = made.obs.rename(columns={"stage": "clusters"})
-    elif problem == "half":
-        made.obs.loc["cell3", "stage"] = np.nan
-    elif problem == "fractions":
-        made.X = made.X / 3
-    elif problem == "simulated":
-        made.uns["simulated"] = True
-    made.write_h5ad(path)
-    if problem == "broken":
-        path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=message):
-        malaria()
 
 
 # Downloads
