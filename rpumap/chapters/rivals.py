@@ -13,14 +13,11 @@ cells that were held out of training.
 from __future__ import annotations
 
 import copy
-import os
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
@@ -31,7 +28,7 @@ import rpumap
 from rpumap.chapters.comparison import transfer_labels
 from rpumap.chapters.robustness import agreement, lose
 from rpumap.chapters.scorecard import interval
-from rpumap.datasets._published import DATA_DIR_VARIABLE
+from rpumap.datasets import malaria, pbmc
 from rpumap.fine_tuning import DROPPED_CELLS, STRENGTH, fine_tune, generator_for
 from rpumap.losses import reconstruction_loss
 from rpumap.metrics import trustworthiness
@@ -83,65 +80,10 @@ SCORES = {"width": False, "attack": False, "dropout": True, "studies": True}
 # --- two studies --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Study:
-    """A file of cells, and how its labels are called in both studies of a pair.
-
-    Parameters
-    ----------
-    filename : str
-        In the folder that ``RPUMAP_DATA_DIR`` names.
-    column : str
-        Of ``obs``, with the labels.
-    names : mapping of str to str
-        The common name of each label, found by how the label begins. Cells with other labels are
-        left out.
-    """
-
-    filename: str
-    column: str
-    names: Mapping[str, str]
-
-
-PAIRS = {
-    "blood": (
-        Study(
-            "pbmc_facs_zheng2017.h5ad",
-            "subpop",
-            {"B": "B", "T": "T", "NK": "NK", "CD14+": "monocyte", "CD34+": "CD34+"},
-        ),
-        Study(
-            "pbmc3k_10x_raw.h5ad",
-            "cell_type",
-            {
-                "B": "B",
-                "Naive CD4 T": "T",
-                "Memory CD4 T": "T",
-                "CD8 T": "T",
-                "NK": "NK",
-                "CD14+ Mono": "monocyte",
-                "FCGR3A+ Mono": "monocyte",
-            },
-        ),
-    ),
-    "malaria": (
-        Study(
-            "malaria_pberghei_10x.h5ad",
-            "stage",
-            {
-                **dict.fromkeys(("IDC1", "IDC2", "IDC3"), "ring"),
-                **dict.fromkeys(("IDC4", "IDC5"), "trophozoite"),
-                **dict.fromkeys(("IDC6", "IDC7", "IDC8"), "schizont"),
-                "gametocyte_male": "male",
-                "gametocyte_female": "female",
-            },
-        ),
-        Study(
-            "malaria_reid_PbM.h5ad",
-            "consensus",
-            {name: name for name in ("male", "female", "schizont", "trophozoite")},
-        ),
-    ),
+# Reference and query of each pair
+PAIRS: Mapping[str, tuple[Callable[[Any], AnnData], tuple[str, str]]] = {
+    "blood": (pbmc, ("facs", "pbmc3k")),
+    "malaria": (malaria, ("10x", "smartseq2")),
 }
 
 
@@ -164,40 +106,26 @@ def load_pair(name: str) -> tuple[AnnData, AnnData]:
 
     Raises
     ------
-    RuntimeError
-        If a file is not in the folder that ``RPUMAP_DATA_DIR`` names, or none is named.
     KeyError
         If `name` is unknown.
+    RuntimeError, ValueError
+        As for :func:`rpumap.datasets.malaria`.
 
     Notes
     -----
-    Labels that only the reference has, CD34+ or ring, stay: a query cell can be taken for one of
-    them.
+    The common labels are ``obs["label"]`` of the data sets. Those that only the reference
+    has, CD34+ or ring, stay: a query cell can be taken for one of them.
     """
-    reference, query = (_load(study) for study in PAIRS[name])
+    load, studies = PAIRS[name]
+    reference, query = (_labelled(load(study)) for study in studies)
     genes = reference.var_names.intersection(query.var_names, sort=False)
     return reference[:, genes].copy(), query[:, genes].copy()
 
 
-def _load(study: Study) -> AnnData:
-    from anndata import read_h5ad
-
-    folder = os.environ.get(DATA_DIR_VARIABLE, "").strip()
-    path = Path(folder).expanduser() / study.filename
-    if not folder or not path.is_file():
-        where = f"{folder!r}, the folder that it names" if folder else "it names no folder"
-        raise RuntimeError(
-            f"{study.filename} is needed: put it into a folder and set {DATA_DIR_VARIABLE} to that "
-            f"(now: {where})"
-        )
-    adata = read_h5ad(path)
-    labels = adata.obs[study.column].astype(str)
-    clusters = pd.Series(None, index=labels.index, dtype=object)
-    for beginning, common in study.names.items():
-        clusters[labels.str.match(rf"{re.escape(beginning)}(?:$|[ _/])")] = common
-    known = clusters.notna().to_numpy()
-    adata = adata[known].copy()
-    adata.obs["clusters"] = pd.Categorical(clusters[known])
+def _labelled(adata: AnnData) -> AnnData:
+    """Keep the cells with a common label, which takes the place of the study's own."""
+    adata = adata[adata.obs["label"].notna()].copy()
+    adata.obs["clusters"] = pd.Categorical(adata.obs["label"].astype(str))
     return adata
 
 

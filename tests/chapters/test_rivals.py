@@ -275,7 +275,7 @@ def test_blood_cells_are_named_alike(tmp_path, monkeypatch):
 @pytest.mark.parametrize("folder", ["", "nowhere"])
 def test_a_missing_file_is_named(tmp_path, monkeypatch, folder):
     monkeypatch.setenv("RPUMAP_DATA_DIR", str(tmp_path / folder) if folder else "")
-    with pytest.raises(RuntimeError, match="malaria_pberghei_10x.h5ad is needed"):
+    with pytest.raises(RuntimeError, match="malaria_pberghei_10x.h5ad .* by book/make_malaria.py"):
         rivals.load_pair("malaria")
 
 
