@@ -1,4 +1,4 @@
-"""The script that makes the file of the parasites, book/make_malaria.py, on small tables."""
+"""The script that makes the files of the parasites, book/make_malaria.py, on small tables."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 
 from rpumap.datasets import malaria
 from rpumap.datasets._studies import STUDIES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book"))
 import make_malaria  # noqa: E402
-from make_malaria import STAGES, main, make  # noqa: E402
+from make_malaria import STAGES, main, make, make_smartseq2  # noqa: E402
 
 CELLS = [f"CELL{i}" for i in range(12)]
 CLUSTERS = [*"0123456701", "M", "F"]
@@ -132,3 +133,86 @@ def test_an_archive_of_several_tables_is_refused(tables, tmp_path):
         archive.writestr("more.csv", "")
     with pytest.raises(ValueError, match="must hold one .csv file, not 2"):
         make(counts, pheno)
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before(tables, tmp_path, monkeypatch):
+    counts, pheno, _ = map(str, save(tables, tmp_path))
+    (tmp_path / "out.h5ad").write_text("what was there")
+
+    def half(adata, path, **options):
+        path.write_text("half a file")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(AnnData, "write_h5ad", half)
+    with pytest.raises(OSError, match="no space left"):
+        main([counts, pheno, str(tmp_path / "out.h5ad")])
+    assert (tmp_path / "out.h5ad").read_text() == "what was there"
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.h5ad"]
+
+
+# The Smart-seq2 study
+
+
+@pytest.fixture
+def smartseq2() -> AnnData:
+    """Make up cells, of which the third and the last did not pass the filter."""
+    n_cells, passed = 9, np.ones(9, bool)
+    passed[[2, 8]] = False
+    counts = np.random.default_rng(0).poisson(100, (n_cells, 14))
+    obs = pd.DataFrame(index=pd.Index([f"PbMB.{i}" for i in range(n_cells)], name="sample_id"))
+    obs["ENA sample id"] = [f"ERS{i}" for i in range(n_cells)]
+    obs["is_control"] = [False] * 8 + [True]
+    obs["sc3_k4"] = np.where(passed, 1.0, np.nan)
+    kinds = ["male", "female", None, "schizont", "outlier", "male", "trophozoite", "male", None]
+    obs["consensus"] = kinds
+    obs["pass_filter"] = passed
+    return AnnData(counts, obs=obs, var=pd.DataFrame(index=[f"GENE{i}" for i in range(14)]))
+
+
+def save_smartseq2(cells: AnnData, folder: Path, end: str = "\n") -> list[Path]:
+    """Write tables laid out as the published ones."""
+    paths = [folder / "PbM_counts.txt", folder / "PbM_meta.txt"]
+    options = {"sep": "\t", "na_rep": "NA", "lineterminator": end}
+    cells.to_df().T[::-1].to_csv(paths[0], index_label="id", **options)
+    meta = cells.obs.copy()
+    for column in meta.select_dtypes(bool):
+        meta[column] = meta[column].map({True: "TRUE", False: "FALSE"})
+    meta.to_csv(paths[1], **options)
+    return paths
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_the_other_file_holds_what_its_tables_hold(smartseq2, folder, monkeypatch, end):
+    monkeypatch.setattr(make_malaria, "GENES_AT_ONCE", 5)
+    out = folder / "malaria_reid_PbM.h5ad"
+    main([*map(str, save_smartseq2(smartseq2, folder, end)), str(out), "--study", "smartseq2"])
+    made = anndata.read_h5ad(out)
+    wanted = smartseq2[smartseq2.obs["pass_filter"].to_numpy(), ::-1]
+    pd.testing.assert_frame_equal(made.to_df(), wanted.to_df(), check_dtype=False)
+    for column in wanted.obs:
+        assert made.obs[column].tolist() == wanted.obs[column].tolist()
+    assert made.obs["library_size"].tolist() == wanted.X.sum(axis=1).tolist()
+    # and the package reads it
+    adata = malaria("smartseq2")
+    assert list(adata.obs) == [*made.obs, "clusters", "label"]
+    assert adata.obs["label"].tolist()[:3] == ["male", "female", "schizont"]
+    assert adata.obs["label"].isna().sum() == 1
+    assert "Reid et al. 2018" in adata.uns["source"]
+
+
+def test_what_is_wrong_with_the_other_tables_is_said(smartseq2, tmp_path):
+    cells = smartseq2.copy()
+    cells.obs["pass_filter"] = "maybe"
+    with pytest.raises(ValueError, match="pass_filter must hold TRUE or FALSE, not maybe"):
+        make_smartseq2(*save_smartseq2(cells, tmp_path))
+    cells = smartseq2.copy()
+    cells.obs.loc["PbMB.3", "consensus"] = np.nan
+    with pytest.raises(ValueError, match="consensus is empty for PbMB.3"):
+        make_smartseq2(*save_smartseq2(cells, tmp_path))
+    counts, meta = save_smartseq2(smartseq2, tmp_path)
+    meta.write_text(meta.read_text().replace("PbMB.1\t", "PbMB.11\t"))
+    with pytest.raises(ValueError, match="lacks 1 of 7 .* no column of the cell PbMB.11"):
+        make_smartseq2(counts, meta)
+    smartseq2.X = smartseq2.X / 7
+    with pytest.raises(ValueError, match="must hold raw counts"):
+        make_smartseq2(*save_smartseq2(smartseq2, tmp_path))
