@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LIBRARY_SIZE = "library_size"
 # No logarithm of a count comes near it, and its exponential is still a number.
 LARGEST_LOGARITHM = 80.0
+# No logarithm of a count, natural or of base 2, of a million molecules a cell.
+LARGEST_LOG_COUNT = 25.0
+MOST_FRACTIONS = 0.5  # share of the values that are whole, up to which they may be transformed
 # What fewer cells have in common says more of these cells than of the table.
 LEAST_CELLS = 10
 # Of so many counts that are not zero some are 2 or more, unless cells are extremely shallow.
@@ -252,6 +255,30 @@ def check_quality(adata: AnnData, counts: Counts) -> None:
     n_empty = int((counts.library_size == 0).sum())
     if n_empty:
         warn(f"{n_empty} cells have no counts at all")
+
+
+def refuse_transformed(adata: AnnData, counts: Counts) -> None:
+    """Raise ValueError if counts were clearly normalised, or are logarithms.
+
+    Fractions alone are no reason: corrections for ambient RNA leave them.
+
+    Parameters
+    ----------
+    adata : AnnData
+        The table, in which the message may point to another place.
+    counts : Counts
+        What was read from it.
+    """
+    data = counts.values.data
+    if not len(data) or (data == np.floor(data)).mean() > MOST_FRACTIONS:
+        return
+    look = _normalised(counts.values)
+    if look or data.max() < LARGEST_LOG_COUNT:
+        look = look or f" (none is above {data.max():.3g}, so they look log-transformed)"
+        raise ValueError(
+            f"counts are not whole numbers in {counts.where}{look}: pass raw counts, since they "
+            f"are scaled here as those of the reference were{_elsewhere(adata, counts.where)}"
+        )
 
 
 def some(names: Sequence[str] | np.ndarray | pd.Index) -> str:

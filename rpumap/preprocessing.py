@@ -262,6 +262,25 @@ class Preprocessor(_Transformer):
             )
         return ((self._logged(values) - self.mean_) / self.std_).astype(np.float32)
 
+    def restore(self, **learnt: Any) -> Preprocessor:
+        """Set what `fit` would have learnt, as kept in a file.
+
+        Parameters
+        ----------
+        **learnt
+            All attributes above, without the underscore at the end of their names.
+
+        Returns
+        -------
+        Preprocessor
+            Itself.
+        """
+        self._check_parameters()
+        for name, value in learnt.items():
+            setattr(self, f"{name}_", value)
+        self._fitted_with = self._scaling()
+        return self
+
     def _scaling(self) -> dict[str, Any]:
         return {"target_sum": self.target_sum, "log1p": self.log1p}
 

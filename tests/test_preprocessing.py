@@ -832,3 +832,11 @@ def test_names_may_be_of_any_type(adata, index):
     prep = fitted(adata)
     assert prep.genes_.dtype.kind == "U"
     np.testing.assert_array_equal(silent(prep.transform, adata), expected)
+
+
+def test_what_was_learnt_can_be_restored(adata):
+    prep = Preprocessor(n_top_genes=20, log1p=True).fit(adata)
+    names = ("genes", "mean", "std", "panel_share", "library_size_stored", "n_features_in")
+    learnt = {name: getattr(prep, f"{name}_") for name in names}
+    again = Preprocessor(n_top_genes=20, log1p=True).restore(**learnt)
+    np.testing.assert_array_equal(again.transform(adata), prep.transform(adata))
