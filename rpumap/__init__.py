@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rpumap.fine_tuning import resist_dropout as resist_dropout
     from rpumap.fine_tuning import robustify as robustify
     from rpumap.preprocessing import Preprocessor as Preprocessor
+    from rpumap.reference.reference_map import ReferenceMap as ReferenceMap
     from rpumap.sensitivity import gene_impact as gene_impact
     from rpumap.verification.certify import certified_label_fraction as certified_label_fraction
     from rpumap.verification.certify import certify as certify
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ParametricUMAP",
     "Preprocessor",
+    "ReferenceMap",
     "certified_label_fraction",
     "certify",
     "gene_impact",
@@ -46,6 +48,7 @@ __all__ = [
 _HOME = {
     "ParametricUMAP": "estimator",
     "Preprocessor": "preprocessing",
+    "ReferenceMap": "reference.reference_map",
     "certified_label_fraction": "verification.certify",
     "certify": "verification.certify",
     "gene_impact": "sensitivity",
@@ -64,6 +67,7 @@ _SUBMODULES = (
     "networks",
     "plotting",
     "preprocessing",
+    "reference",
     "sensitivity",
     "training",
     "verification",

@@ -40,6 +40,11 @@ ORDER = (
     "fine_tuning",
     "sensitivity",
     "metrics",
+    "reference.file",
+    "reference.genes",
+    "reference.index",
+    "reference.reference_map",
+    "reference",
     "plotting",
     "datasets._simulate",
     "datasets._published",
@@ -63,7 +68,8 @@ ORDER = (
 # What tensors and networks need: the rest of `verification` knows nothing else of the package.
 VERIFICATION_KNOWS = {"_validation", "networks"}
 OPTIONAL = {"auto_LiRPA": "verification.auto_lirpa", "umap": "chapters.comparison"}
-MOST_LINES = 3200
+MOST_LINES = 3200  # of the method itself
+MOST_LINES_OF_A_REFERENCE = 800  # of what shares a model and maps cells with it
 
 
 def name_of(path: Path) -> str:
@@ -185,7 +191,9 @@ def test_the_package_stays_thin():
         for path in MODULES
         if not name_of(path).startswith(("chapters", "datasets"))
     }
+    reference = {name: counted.pop(name) for name in list(counted) if "reference" in name}
     assert sum(counted.values()) < MOST_LINES, counted
+    assert sum(reference.values()) < MOST_LINES_OF_A_REFERENCE, reference
 
 
 def test_lines_are_counted_without_prose(tmp_path):
