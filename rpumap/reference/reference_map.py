@@ -216,7 +216,7 @@ class ReferenceMap:
         self,
         query: AnnData,
         *,
-        eps: float = 0.1,
+        eps: float = 0.05,
         method: Method | None = "crown",
         gene_names: Sequence[str] | Mapping[str, str] | str | None = None,
         match: Match = "exact",
@@ -229,7 +229,7 @@ class ReferenceMap:
         query : AnnData of shape (n_cells, any number of genes)
             Raw counts, in memory, or backed by a file, of which 10,000 cells are read at a time.
             Results are written into it.
-        eps : float, default 0.1
+        eps : float, default 0.05
             Radius of the balls that certificates are about, in standard deviations of a gene: the
             largest change of each gene.
         method : {"crown", "crown_ibp", "ibp"} or None

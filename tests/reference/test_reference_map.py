@@ -63,7 +63,7 @@ def test_cells_get_coordinates_labels_and_verdicts(ref, query):
     assert all(verdict.startswith("between ") for verdict in others)
     said = query.uns["rpumap"]
     assert said["n_genes_found"] == said["n_genes"] == 60
-    assert said["eps"] == 0.1 and said["method"] == "crown" and said["remarks"] == []
+    assert said["eps"] == 0.05 and said["method"] == "crown" and said["remarks"] == []
 
 
 def test_each_step_is_that_of_the_package(ref, query):
@@ -248,7 +248,7 @@ def test_results_can_be_written(ref, query, tmp_path):
     quiet(ref, query).write_h5ad(tmp_path / "mapped.h5ad")
     again = read_h5ad(tmp_path / "mapped.h5ad")
     assert again.obs["rpumap_label"].tolist() == query.obs["rpumap_label"].tolist()
-    assert again.uns["rpumap"]["eps"] == 0.1
+    assert again.uns["rpumap"]["eps"] == 0.05
 
 
 # --- fit ----------------------------------------------------------------------------------------
