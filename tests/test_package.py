@@ -63,6 +63,9 @@ ORDER = (
     "chapters.choices",
     "chapters.rivals",
     "chapters.costs",
+    "chapters.studies",
+    "chapters.costs",
+    "chapters.studies",
     "chapters.display",
 )
 # What tensors and networks need: the rest of `verification` knows nothing else of the package.

@@ -1,0 +1,108 @@
+"""How well cells of another study are mapped, and cells of a missing type recognised as new."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from rpumap.preprocessing import Preprocessor
+from rpumap.reference.index import choose_stored, fit_index
+from rpumap.reference.reference_map import HELD_OUT, NOT_HERE, ReferenceMap, scaled_counts
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+UNSEEN = 0.25  # share of the known cells that are mapped beside those of the missing type
+
+
+def between_studies(reference: AnnData, query: AnnData, column: str, seed: int) -> dict[str, float]:
+    """Map the cells of another study, on a plain and on a robust map.
+
+    Parameters
+    ----------
+    reference, query : AnnData
+        Raw counts; the types have the same names in both.
+    column : str
+        Of ``obs``, with the types. Cells without one are left out.
+    seed : int
+        Of the reference map.
+
+    Returns
+    -------
+    dict of float
+        ``"index"``, ``"map, plain"``, ``"map, robust"``: shares of query cells that get their own
+        type. ``"flagged"``: share that is called new. ``"certain"`` and ``"certain and right"``:
+        share whose label is certain on the robust map, and how many of these are right.
+    """
+    reference, query = (part[part.obs[column].notna()].copy() for part in (reference, query))
+    truth = query.obs[column].astype(str).to_numpy()
+    found: dict[str, float] = {}
+    for name, robust in (("plain", False), ("robust", True)):
+        ref = ReferenceMap(robust=robust, random_state=seed).fit(reference, column)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # studies differ; that is measured
+            obs = ref.map(query).obs
+        right = obs["rpumap_label"].astype(str).to_numpy() == truth
+        on_map = obs["rpumap_map_label"].astype(str).to_numpy() == truth
+        certain = (obs["rpumap_verdict"] == "certain").to_numpy()
+        found[f"map, {name}"] = float(on_map.mean())
+    found |= {
+        "index": float(right.mean()),
+        "flagged": float((obs["rpumap_verdict"] == NOT_HERE).mean()),
+        "certain": float(certain.mean()),
+        "certain and right": float(right[certain].mean()) if certain.any() else 1.0,
+    }
+    return found
+
+
+def missing_type(
+    reference: AnnData, column: str, missing: str, seed: int, query: AnnData | None = None
+) -> dict[str, float]:
+    """Leave a type out of the reference, and see whether its cells are called new.
+
+    Parameters
+    ----------
+    reference : AnnData
+        Raw counts.
+    column : str
+        Of ``obs``, with the types.
+    missing : str
+        The type.
+    seed : int
+        Of the cells that are held out.
+    query : AnnData, optional
+        Cells of another study. By default a quarter of the known cells of the reference, and all
+        cells of the type.
+
+    Returns
+    -------
+    dict of float
+        ``"auroc"`` of novelty; ``"sensitivity"``, the share of the cells of the type that are
+        called new, and ``"false alarms"``, that of other cells.
+    """
+    types = reference.obs[column].astype(str).to_numpy()
+    known, rng = types != missing, np.random.default_rng(seed)
+    asked = ~known
+    if query is None:
+        asked |= rng.random(len(types)) < UNSEEN
+        query = reference[asked].copy()
+    fitted = np.flatnonzero(known & ~asked)
+    held = rng.permutation(fitted)[: round(HELD_OUT * len(fitted))]
+    train = np.setdiff1d(fitted, held)
+    prep = Preprocessor().fit(reference[train].copy())
+    names, codes = np.unique(types[fitted], return_inverse=True)
+    code_of = np.full(len(types), -1)
+    code_of[fitted] = codes
+    values, held_values = (scaled_counts(prep, reference[part]) for part in (train, held))
+    stored = choose_stored(code_of[train], rng)
+    index = fit_index(values, code_of[train], list(names), held_values, code_of[held], stored)
+    novelty = index.query(index.coordinates(scaled_counts(prep, query))).novelty
+    is_new = (query.obs[column].astype(str) == missing).to_numpy()
+    return {
+        "auroc": float(roc_auc_score(is_new, novelty)),
+        "sensitivity": float((novelty[is_new] > 1).mean()),
+        "false alarms": float((novelty[~is_new] > 1).mean()),
+    }
