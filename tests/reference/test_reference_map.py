@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from rpumap.reference.reference_map import ReferenceMap, from_parts, scaled_coun
 from rpumap.verification import labels_are_certain
 
 TYPES = ["a", "b", "c"]
+DATA = Path(__file__).resolve().parents[1] / "data"
 
 
 def cells(n, seed, kinds=3, depth=1.0, n_genes=120):
@@ -364,3 +366,15 @@ def test_a_file_is_small(ref, tmp_path):
     ref.save(tmp_path / "a.rpumap")
     assert (tmp_path / "a.rpumap").stat().st_size < 300_000
     assert read_file(tmp_path / "a.rpumap")[0]["labels"] == TYPES
+
+
+def test_files_of_version_1_can_be_read():
+    ref = ReferenceMap.load(DATA / "reference_v1.rpumap")
+    known = np.load(DATA / "reference_v1.npz")
+    query = AnnData(known["counts"], obs={"library_size": known["library_size"]})
+    query.var_names = known["genes"]
+    quiet(ref, query)
+    # processors round differently in the last bits
+    np.testing.assert_allclose(query.obsm["X_umap"], known["coordinates"], atol=1e-4)
+    np.testing.assert_allclose(query.obs["rpumap_novelty"], known["novelty"], rtol=1e-3)
+    assert query.obs["rpumap_label"].tolist() == known["labels"].tolist()
