@@ -99,7 +99,9 @@ say(f"""
 The atlas has {atlas.n_obs:,} cells ({source}). The colleague's {colleague.n_obs:,} have half of the counts, and
 {len(lacking)} of the {len(ref.preprocessor_.genes_)} genes of the map are missing. Of their labels {right.mean():.1%} are
 right: of the *certain* ones {by_kind.get("certain", np.nan):.1%}, of the *likely* {by_kind.get("likely", np.nan):.1%}, and
-*between two types* {by_kind.get("between two types", np.nan):.1%}. The verdicts sort the labels by how far to trust them.
+*between two types* {by_kind.get("between two types", np.nan):.1%}. The verdicts sort the labels by how far to trust them. All of
+these cells have a type that is in the atlas, so the {(kinds == "not in the reference").mean():.0%} that are called new are
+false alarms: cells with fewer counts look stranger.
 """)
 
 # %% [markdown]
@@ -195,7 +197,7 @@ folder = tempfile.TemporaryDirectory()
 path = Path(folder.name) / "pancreas.rpumap"
 ref.save(path)
 print(f"{path.stat().st_size / 1000:.0f} kB")
-print(ref.card().split("## Limits")[0])
+say(ref.card().split("## How good")[0].replace("# Reference map", "**Reference map**"))
 
 # %% [markdown]
 # The file holds the network, 2,000 cells at most as ten components and two coordinates each, and a header in JSON. No counts
@@ -226,7 +228,7 @@ assert np.array_equal(np.load(Path(folder.name) / "Z.npy"), colleague.obsm["X_um
 # %%
 done = colleague.uns["rpumap"]
 for name in ("n_genes_found", "n_genes", "eps", "share_map_and_index_disagree"):
-    print(f"{name}: {done[name]:.4g}")
+    print(f"{name}: {done[name]:.3g}")
 for remark in done["remarks"]:
     print("-", remark[:150])
 

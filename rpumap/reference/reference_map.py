@@ -563,7 +563,22 @@ def scaled_counts(prep: Preprocessor, adata: AnnData) -> np.ndarray:
 
 
 def to_parts(ref: ReferenceMap) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Take a reference map apart, into what JSON can hold and arrays."""
+    """Take a reference map apart, into what JSON can hold and arrays: the schema of version 1.
+
+    Returns
+    -------
+    header : dict
+        ``parameters`` of the constructor; ``genes``, ``target_sum``, ``panel_share``,
+        ``library_size_stored`` and ``n_features_in`` of the Preprocessor; ``hidden_sizes``;
+        ``labels``; ``threshold`` of novelty and ``quantile`` of the label sets, null if infinite;
+        ``quality`` and ``about``.
+    arrays : dict of ndarray
+        ``genes.mean``, ``.std``, ``.mean_of_logs``, ``.std_of_logs``: float64, (n_genes,).
+        ``index.projection``: float32, (n_genes, n_components). ``index.usual``: float64,
+        (n_labels,). ``cells.components``, ``cells.map``, ``cells.labels`` of the stored cells:
+        float32, (n_stored, n_components) and (n_stored, 2), and int32, (n_stored,).
+        ``network.0.weight``, ``network.0.bias``, ``network.2.weight``, ...: float32.
+    """
     prep, model, index = ref.preprocessor_, ref.model_, ref.index_
     header = {
         "parameters": {
@@ -602,7 +617,13 @@ def to_parts(ref: ReferenceMap) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def from_parts(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ReferenceMap:
-    """Build a reference map from what :func:`to_parts` gives, and check that all fits together."""
+    """Build a reference map from what :func:`to_parts` gives, and check that all fits together.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        If something is missing, unknown, not finite, or of another type or shape.
+    """
     import torch
 
     from rpumap.networks import mlp
