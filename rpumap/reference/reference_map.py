@@ -115,6 +115,8 @@ class ReferenceMap:
         random_state: int = 0,
     ) -> None:
         self.n_top_genes = check_integer("n_top_genes", n_top_genes, least=1)
+        if layer is not None and not isinstance(layer, str):
+            raise ValueError(f"layer must be None or the name of a layer, got {layer!r}")
         self.layer = layer
         self.robust = check_flag("robust", robust)
         self.max_cells = check_integer("max_cells", max_cells, least=LEAST_CELLS)
@@ -651,7 +653,7 @@ def from_parts(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> R
     model.encoder_, model.embedding_ = encoder, arrays["cells.map"]
     model.n_features_in_ = len(genes)
     codes = arrays["cells.labels"]
-    if codes.min(initial=0) < 0 or set(range(len(names))) - set(codes.tolist()):
+    if set(codes.tolist()) != set(range(len(names))):
         raise ValueError("each label must be that of a stored cell")
     ref.index_ = LabelIndex(
         mean=arrays["genes.mean_of_logs"],
@@ -667,6 +669,7 @@ def from_parts(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> R
     ref.preprocessor_, ref.model_ = prep, model
     ref.quality_ = Quality(**header["quality"])
     ref.about_ = dict(header["about"])
+    ref.card()  # which fails if something in these two is missing, or no number
     return ref
 
 
