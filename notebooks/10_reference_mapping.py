@@ -46,7 +46,7 @@ from rpumap.chapters.studies import missing_type
 from rpumap.chapters.style import use_style
 from rpumap.plotting import COLORS, INK
 from rpumap.preprocessing import library_size
-from rpumap.reference.index import quantile
+from rpumap.reference.label_index import quantile
 from rpumap.reference.reference_map import scaled_counts
 
 use_style()

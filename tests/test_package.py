@@ -42,7 +42,7 @@ ORDER = (
     "metrics",
     "reference.file",
     "reference.genes",
-    "reference.index",
+    "reference.label_index",
     "reference.reference_map",
     "reference",
     "plotting",

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from rpumap.preprocessing import Preprocessor
-from rpumap.reference.index import choose_stored, fit_index
+from rpumap.reference.label_index import choose_stored, fit_index
 from rpumap.reference.reference_map import HELD_OUT, NOT_HERE, ReferenceMap, scaled_counts
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from rpumap.metrics import trustworthiness
 from rpumap.preprocessing import Preprocessor
 from rpumap.reference.file import ReferenceFileError, read_file, write_file
 from rpumap.reference.genes import Match, rename_genes
-from rpumap.reference.index import Found, LabelIndex, choose_stored, fit_index
+from rpumap.reference.label_index import Found, LabelIndex, choose_stored, fit_index
 from rpumap.verification.certify import Method, certify
 from rpumap.verification.labels import labels_are_certain
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from rpumap.reference.index import choose_stored, fit_index, quantile
+from rpumap.reference.label_index import choose_stored, fit_index, quantile
 
 NAMES = ["a", "b", "c"]
 

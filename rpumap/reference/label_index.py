@@ -184,7 +184,7 @@ def fit_index(
     Examples
     --------
     >>> import numpy as np
-    >>> from rpumap.reference.index import fit_index
+    >>> from rpumap.reference.label_index import fit_index
     >>> draw = np.random.default_rng(0)
     >>> codes = np.arange(300) % 2
     >>> values = draw.poisson(np.where(codes[:, None] == np.arange(20) % 2, 20, 2))
@@ -236,7 +236,7 @@ def quantile(scores: np.ndarray, level: float) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from rpumap.reference.index import quantile
+    >>> from rpumap.reference.label_index import quantile
     >>> quantile(np.arange(1.0, 20.0), 0.05), quantile(np.arange(10.0), 0.05)
     (19.0, inf)
     """
@@ -265,7 +265,7 @@ def choose_stored(
     Examples
     --------
     >>> import numpy as np
-    >>> from rpumap.reference.index import choose_stored
+    >>> from rpumap.reference.label_index import choose_stored
     >>> codes = np.repeat([0, 1], [9000, 20])
     >>> chosen = choose_stored(codes, np.random.default_rng(0))
     >>> len(chosen), int((codes[chosen] == 1).sum() >= 15)
