@@ -121,12 +121,12 @@ false alarms: cells with fewer counts look stranger.
 # probability that it comes after the $r$-th smallest of the calibration distances is therefore
 #
 # $$
-# P(d_\text{new} > d_{(r)}) = \frac{n + 1 - r}{n + 1} \le \alpha
-# \quad\text{for}\quad r = \lceil (1 - \alpha)(n + 1) \rceil .
+# P(d_\text{new} > d_{(r)}) = \frac{n + 1 - r}{n + 1} .
 # $$ (eq-reference-rank)
 #
-# With $\alpha = 0.05$ and 19 calibration cells, $r = \lceil 0.95 \cdot 20 \rceil = 19$: the largest distance is the threshold. With
-# 18 cells, $r = 19$ does not exist, and no threshold keeps the promise. Whatever the distances look like, nothing else is
+# It is at most $\alpha$ for $r = \lceil (1 - \alpha)(n + 1) \rceil$. With $\alpha = 0.05$ and 19 calibration cells,
+# $r = \lceil 0.95 \cdot 20 \rceil = 19$: the largest distance is the threshold. With 18 cells, $r = 19$ does not
+# exist, and no threshold keeps the promise. Whatever the distances look like, nothing else is
 # assumed. This is *conformal prediction* {cite:p}`vovk2005algorithmic`.
 
 # %%
@@ -304,11 +304,9 @@ def mean_and_spread(values):
     return f"{values.mean():.3f} ± {values.std():.3f}"
 
 
-lines = [
-    [cells, *(mean_and_spread(of[name]) for name in columns)]
-    for cells, of in studies.groupby("cells")
-]
-say(markdown_table(["cells", *columns], lines))
+of_pair = {cells: of for cells, of in studies.groupby("cells")}
+lines = [[name, *(mean_and_spread(of[name]) for of in of_pair.values())] for name in columns]
+say(markdown_table(["share of the query", *of_pair], lines))
 
 # %% tags=["remove-input"]
 of_missing = rows[rows["what"] == "missing type"].groupby("cells")
@@ -415,7 +413,8 @@ folder.cleanup()
 #
 # - `ref = rpumap.ReferenceMap().fit(adata, labels="cell_type")`, then `ref.save("atlas.rpumap")`. Raw counts, in `X` or
 #   in `layer=`; a file may be backed.
-# - `rpumap.ReferenceMap.load("atlas.rpumap").map(query)` writes into `query`. Read `uns["rpumap"]["remarks"]` first.
+# - `ref = rpumap.ReferenceMap.load("atlas.rpumap")`, then `ref.map(query)`, which writes into `query`. Read
+#   `uns["rpumap"]["remarks"]` first.
 # - Use *certain* labels as they are, check *likely* ones by marker genes, and report *between A and B* as that.
 # - Look at the flagged cells by type of label, depth and doublet score before you announce a new type.
 # - Say which reference, which version, how many genes were found, and $\epsilon$.
