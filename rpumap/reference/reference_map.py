@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from sklearn.exceptions import NotFittedError
 
 from rpumap._counts import LIBRARY_SIZE, read_counts, refuse_transformed, some, warn
 from rpumap._validation import check_choice, check_flag, check_integer, check_labels, check_number
@@ -32,7 +33,8 @@ HELD_OUT = 0.2  # share of the reference cells, by which everything is calibrate
 LEAST_HELD_OUT, LEAST_CELLS = 20, 60
 K_MAP = 15  # neighbours that vote on the map
 CHUNK = 10_000  # cells that are in memory at once
-MANY = 0.5  # share of flagged cells from which they are no longer news of single cells
+# Of so many cells so many flagged ones are no longer news of single cells.
+LEAST_WARNED, MANY = 10, 0.5
 NOT_HERE = "not in the reference"
 
 
@@ -147,6 +149,7 @@ class ReferenceMap:
             If there are fewer than 60 cells, labels are missing, or counts are bad (see
             :meth:`rpumap.Preprocessor.fit`).
         """
+        _check_table(adata)
         names, codes = check_labels(_labels_of(adata, labels), adata.n_obs)
         if adata.n_obs < LEAST_CELLS:
             raise ValueError(
@@ -277,6 +280,8 @@ class ReferenceMap:
         stays so there for all values of the genes in the ball. It is *between A and B* if the
         conformal set holds both (and perhaps more). Labels can be certain and wrong.
         """
+        self._check_fitted()
+        _check_table(query)
         check_number("eps", eps)
         check_flag("correct", correct)
         if method is not None:
@@ -297,7 +302,7 @@ class ReferenceMap:
             query.obsm["X_umap_before"] = np.array(query.obsm["X_umap"])
         self._write(query, columns)
         flagged = float((columns["rpumap_novelty"] > 1).mean())
-        said += self._remarks(flagged, correct, keeps)
+        said += self._remarks(query.n_obs, flagged, correct, keeps)
         present = np.isin(self.preprocessor_.genes_, renamed)
         query.uns["rpumap"] = {
             "reference": dict(self.about_),
@@ -415,7 +420,7 @@ class ReferenceMap:
             elif name != "X_umap":
                 query.obs[name] = values
 
-    def _remarks(self, flagged: float, correct: bool, keeps: bool) -> list[str]:
+    def _remarks(self, n_cells: int, flagged: float, correct: bool, keeps: bool) -> list[str]:
         remarks = []
         if keeps:
             remarks.append(
@@ -431,13 +436,17 @@ class ReferenceMap:
                 "the reference has too few cells to calibrate novelty: no cell is called "
                 f"{NOT_HERE!r}"
             )
-        elif flagged > MANY:
+        elif flagged > MANY and n_cells >= LEAST_WARNED:
             remarks.append(
                 f"{flagged:.0%} of the cells are unlike those of the reference: if you expect its "
                 "types, the counts may come from another technology or may not be raw, or genes "
                 "may be named differently; single verdicts then mean little"
             )
         return remarks
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "about_"):
+            raise NotFittedError("this ReferenceMap holds no map yet: call fit, or load a file")
 
     # --- the file -------------------------------------------------------------------------------
 
@@ -455,6 +464,7 @@ class ReferenceMap:
         OSError
             If it cannot be written.
         """
+        self._check_fitted()
         header, arrays = to_parts(self)
         write_file(path, header, arrays)
 
@@ -495,6 +505,7 @@ class ReferenceMap:
         str
             In Markdown.
         """
+        self._check_fitted()
         about, quality, index = self.about_, self.quality_, self.index_
         names = ", ".join(map(str, index.names))
         trained = "then trained to resist noise and lost counts" if self.robust else "not more"
@@ -730,6 +741,13 @@ def _number(number: Any) -> float:
 
 
 # --- tables -------------------------------------------------------------------------------------
+
+
+def _check_table(adata: Any) -> None:
+    from anndata import AnnData as Table
+
+    if not isinstance(adata, Table):
+        read_counts(adata)  # which says what is needed
 
 
 def _labels_of(adata: AnnData, labels: str | Sequence) -> Any:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData, read_h5ad
 from scipy import sparse
+from sklearn.exceptions import NotFittedError
 
 import rpumap
 from rpumap.reference.file import ReferenceFileError, read_file, write_file
@@ -237,6 +238,23 @@ def test_a_query_that_is_all_strange_says_so(ref, query):
     query.X = query.X[:, np.random.default_rng(0).permutation(query.n_vars)]
     with pytest.warns(UserWarning, match="% of the cells are unlike"):
         ref.map(query)
+
+
+def test_what_is_no_table_and_what_is_not_fitted_is_said(ref, query):
+    with pytest.raises(TypeError, match="an AnnData with raw counts"):
+        ref.map(query.X)
+    with pytest.raises(TypeError, match="an AnnData with raw counts"):
+        ReferenceMap().fit(query.X, "kind")
+    for use in (lambda new: new.map(query), lambda new: new.save("x"), lambda new: new.card()):
+        with pytest.raises(NotFittedError, match="call fit, or load a file"):
+            use(ReferenceMap())
+
+
+def test_a_single_strange_cell_is_no_strange_query(ref, query):
+    query.X = query.X[:, np.random.default_rng(0).permutation(query.n_vars)]
+    one = query[:1].copy()
+    ref.map(one)
+    assert one.uns["rpumap"]["remarks"] == []
 
 
 def test_coordinates_that_were_there_are_kept(ref, query):
