@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rpumap import datasets
-from rpumap.chapters.studies import between_studies, missing_type
+from rpumap.chapters.mapping import between_studies, missing_type
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "book" / "reference.json"

@@ -41,8 +41,8 @@ from scipy.sparse import csr_matrix
 import rpumap
 from rpumap.chapters.comparison import describe_cells
 from rpumap.chapters.display import markdown_table, say
+from rpumap.chapters.mapping import missing_type
 from rpumap.chapters.scorecard import BOOK
-from rpumap.chapters.studies import missing_type
 from rpumap.chapters.style import use_style
 from rpumap.plotting import COLORS, INK
 from rpumap.preprocessing import library_size

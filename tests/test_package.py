@@ -63,7 +63,7 @@ ORDER = (
     "chapters.choices",
     "chapters.rivals",
     "chapters.costs",
-    "chapters.studies",
+    "chapters.mapping",
     "chapters.display",
 )
 # What tensors and networks need: the rest of `verification` knows nothing else of the package.

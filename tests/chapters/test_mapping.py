@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rpumap import datasets
-from rpumap.chapters.studies import between_studies, missing_type
+from rpumap.chapters.mapping import between_studies, missing_type
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book"))
 
