@@ -95,13 +95,13 @@ for ax, verdict, color in zip(axes.flat, shown, COLORS, strict=False):
 
 # %% tags=["remove-input"]
 by_kind = pd.Series(right).groupby(kinds).mean()
+each = ", ".join(f"{by_kind[kind]:.1%} of those *{kind}*" for kind in shown[:3] if kind in by_kind)
 say(f"""
 The atlas has {atlas.n_obs:,} cells ({source}). The colleague's {colleague.n_obs:,} have half of the counts, and
 {len(lacking)} of the {len(ref.preprocessor_.genes_)} genes of the map are missing. Of their labels {right.mean():.1%} are
-right: of the *certain* ones {by_kind.get("certain", np.nan):.1%}, of the *likely* {by_kind.get("likely", np.nan):.1%}, and
-*between two types* {by_kind.get("between two types", np.nan):.1%}. The verdicts sort the labels by how far to trust them. All of
-these cells have a type that is in the atlas, so the {(kinds == "not in the reference").mean():.0%} that are called new are
-false alarms: cells with fewer counts look stranger.
+right: {each}. The verdicts sort the labels by how far to trust them. All of these cells have a type that is in the atlas,
+so the {(kinds == "not in the reference").mean():.0%} that are called new are false alarms: cells with fewer counts look
+stranger.
 """)
 
 # %% [markdown]
