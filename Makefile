@@ -102,7 +102,7 @@ newest:
 	@$(NEWEST_PYTHON) -c '$(CHECK_PYTHON)'
 	$(NEWEST_PYTHON) -m venv $(NEWEST)
 	$(ENV) -m pip install --quiet --upgrade pip
-	$(ENV) -m pip install --quiet --upgrade --upgrade-strategy eager -e ".[book,test]"
+	$(ENV) -m pip install --quiet --upgrade --upgrade-strategy eager -e ".[book,test,lazy,onnx]"
 	$(ENV) -m pip list
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(ENV) -m pytest -n 2 --dist worksteal tests rpumap
 
@@ -157,7 +157,7 @@ $(PEERS)/.ready: requirements.lock tests/benchmarks/peers/requirements.txt $(REA
 lock:
 	@$(PYTHON) -c '$(CHECK_PYTHON)'
 	$(PYTHON) -m venv --clear _build/lock
-	_build/lock/bin/python -m pip install torch==2.13.0 "soupsieve<3" -e ".[book,test,lirpa]"
+	_build/lock/bin/python -m pip install torch==2.13.0 "soupsieve<3" -e ".[book,test,lirpa,lazy,onnx]"
 	grep '^#' requirements.lock > _build/requirements.lock
 	_build/lock/bin/python -m pip freeze --all --exclude-editable --exclude pip \
 		| sed 's/+[a-z0-9.]*$$//' >> _build/requirements.lock
