@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -293,8 +295,38 @@ def some(names: Sequence[str] | np.ndarray | pd.Index) -> str:
     return ", ".join(repr(str(name)) for name in names[:5]) + (", ..." if len(names) > 5 else "")
 
 
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def listen() -> Iterator[list[str]]:
+    """Collect what `warn` is told inside, in this thread, each message once; nothing is shown.
+
+    ``warnings.catch_warnings`` changes what all threads of the process do.
+
+    Examples
+    --------
+    >>> from rpumap._counts import listen, warn
+    >>> with listen() as said:
+    ...     warn("one"), warn("one"), warn("two")
+    (None, None, None)
+    >>> said
+    ['one', 'two']
+    """
+    said: list[str] = []
+    token = _heard.set(said)
+    try:
+        yield said
+    finally:
+        _heard.reset(token)
+
+
 def warn(message: str) -> None:
     """Warn at the line that called this package, whatever scikit-learn has put in between."""
+    said = _heard.get()
+    if said is not None:
+        said += [message] if message not in said else []
+        return
     frame, level = inspect.currentframe(), 1
     while frame and frame.f_globals.get("__name__", "").partition(".")[0] in ("rpumap", "sklearn"):
         frame, level = frame.f_back, level + 1

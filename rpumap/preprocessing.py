@@ -20,6 +20,7 @@ from rpumap._counts import (
     SMALLEST_VALUE,
     Counts,
     check_quality,
+    listen,
     read_counts,
     some,
     warn,
@@ -59,7 +60,7 @@ class _Transformer(TransformerMixin, BaseEstimator):
         return self.genes_.astype(object)
 
     def transform(self, adata: AnnData) -> np.ndarray:
-        return self._z_scores(adata)
+        return self.standardize(self.scale(adata))
 
 
 class Preprocessor(_Transformer):
@@ -173,10 +174,7 @@ class Preprocessor(_Transformer):
         chosen = _variable_genes(counts.values, int(self.n_top_genes))
         self.genes_ = np.asarray(counts.genes[chosen], dtype=str)
         panel, _ = counts.of(self.genes_)
-        values = self._logged(self._scaled(panel, counts.library_size))
-        self.mean_ = values.mean(axis=0)
-        std = values.std(axis=0, ddof=1)
-        self.std_ = np.where(std > ROUNDING * np.abs(self.mean_), std, 1.0)
+        self.mean_, self.std_ = moments(self._logged(self._scaled(panel, counts.library_size)))
         self.panel_share_ = _median_share(panel, counts.library_size)
         self.library_size_stored_ = counts.stored
         self.n_features_in_ = n_genes
@@ -231,9 +229,41 @@ class Preprocessor(_Transformer):
             As `transform` returns them.
         """
         self.fit(adata)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # fit has said it of the same cells
+        with listen():  # fit has said it of the same cells
             return self.transform(adata)
+
+    def scale(self, adata: AnnData) -> np.ndarray:
+        """Return the counts of the chosen genes, scaled to the target sum.
+
+        Parameters
+        ----------
+        adata : AnnData of shape (n_cells, any number of genes)
+            As `transform` takes it.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_top_genes), float64
+            NaN for a gene that the data lack. No logarithms, whatever ``log1p`` is.
+
+        Raises
+        ------
+        ValueError
+            As `transform`.
+
+        Warns
+        -----
+        UserWarning
+            As `transform`.
+        """
+        check_preprocessor(self)
+        counts = read_counts(adata, self.layer)
+        check_quality(adata, counts)
+        panel, present = counts.of(self.genes_)
+        self._report_missing(adata, present)
+        self._compare_shares(counts, panel, present)
+        values = self._scaled(panel, counts.library_size)
+        values[:, ~present] = np.nan
+        return values
 
     def standardize(self, values: np.ndarray) -> np.ndarray:
         """Turn counts, scaled to the target sum, into z-scores (through log1p where that is set).
@@ -241,11 +271,12 @@ class Preprocessor(_Transformer):
         Parameters
         ----------
         values : ndarray of shape (n_cells, n_top_genes)
-            One column for each of ``genes_``.
+            One column for each of ``genes_``; NaN for what was not measured.
 
         Returns
         -------
         ndarray of shape (n_cells, n_top_genes), float32
+            A value that is NaN stands at the training mean, 0.
 
         Raises
         ------
@@ -260,7 +291,8 @@ class Preprocessor(_Transformer):
                 f"values must have a column for each of {len(self.genes_)} genes, got the shape "
                 f"{values.shape}"
             )
-        return ((self._logged(values) - self.mean_) / self.std_).astype(np.float32)
+        z = (self._logged(values) - self.mean_) / self.std_
+        return np.where(np.isnan(z), 0, z).astype(np.float32)
 
     def restore(self, **learnt: Any) -> Preprocessor:
         """Set what `fit` would have learnt, as kept in a file.
@@ -288,17 +320,6 @@ class Preprocessor(_Transformer):
         check_integer("n_top_genes", self.n_top_genes, least=1)
         check_number("target_sum", self.target_sum, SMALLEST_VALUE, LARGEST_VALUE)
         check_flag("log1p", self.log1p)
-
-    def _z_scores(self, adata: AnnData) -> np.ndarray:
-        check_preprocessor(self)
-        counts = read_counts(adata, self.layer)
-        check_quality(adata, counts)
-        panel, present = counts.of(self.genes_)
-        self._report_missing(adata, present)
-        self._compare_shares(counts, panel, present)
-        z = self.standardize(self._scaled(panel, counts.library_size))
-        z[:, ~present] = 0
-        return z
 
     def _logged(self, values: np.ndarray) -> np.ndarray:
         return np.log1p(values) if self.log1p else values
@@ -386,6 +407,21 @@ def check_preprocessor(prep: Any) -> None:
             f"the Preprocessor was fitted with {prep._fitted_with}, but now has "
             f"{prep._scaling()}: call fit again, since means and spreads depend on these"
         )
+
+
+def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the standard deviation (n - 1) of each column, 1 for a constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.preprocessing import moments
+    >>> mean, std = moments(np.array([[1.0, 0.1], [3.0, 0.1]]))
+    >>> mean.tolist(), std.round(3).tolist()
+    ([2.0, 0.1], [1.414, 1.0])
+    """
+    mean, std = values.mean(axis=0), values.std(axis=0, ddof=1)
+    return mean, np.where(std > ROUNDING * np.abs(mean), std, 1.0)
 
 
 def library_size(adata: AnnData, layer: str | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
-from rpumap._counts import as_csr, read_counts, some, warn
+from rpumap._counts import as_csr, listen, read_counts, some, warn
 
 drawn = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -110,3 +111,27 @@ def test_warnings_point_at_the_caller():
         warn("something")
     assert said[0].filename == __file__
     assert some(np.array(["a", "b ", "c", "d", "e", "f"])) == "'a', 'b ', 'c', 'd', 'e', ..."
+
+
+def test_what_is_listened_to_is_not_shown_and_only_in_its_thread():
+    heard, warned = [], []
+
+    def other():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warn("elsewhere")
+        warned.extend(str(warning.message) for warning in caught)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with listen() as said:
+            warn("outer")
+            with listen() as inner:
+                warn("inner")
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+        heard += said
+    assert heard == ["outer"] and inner == ["inner"] and warned == ["elsewhere"]
+    with pytest.warns(UserWarning, match="after"):
+        warn("after")

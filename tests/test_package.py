@@ -43,6 +43,9 @@ ORDER = (
     "reference.file",
     "reference.genes",
     "reference.label_index",
+    "reference.schema",
+    "reference.cell_mapper",
+    "reference.tables",
     "reference.reference_map",
     "reference",
     "plotting",
@@ -68,7 +71,11 @@ ORDER = (
 )
 # What tensors and networks need: the rest of `verification` knows nothing else of the package.
 VERIFICATION_KNOWS = {"_validation", "networks"}
-OPTIONAL = {"auto_LiRPA": "verification.auto_lirpa", "umap": "chapters.comparison"}
+OPTIONAL = {
+    "auto_LiRPA": "verification.auto_lirpa",
+    "umap": "chapters.comparison",
+    "dask": "reference.tables",
+}
 MOST_LINES = 3200  # of the method itself
 MOST_LINES_OF_A_REFERENCE = 1000  # of what shares a model and maps cells with it
 

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 
 import rpumap
 from rpumap.dropout import drop_counts
-from rpumap.preprocessing import Preprocessor, library_size
+from rpumap.preprocessing import Preprocessor, library_size, moments
 
 
 def drawn_table(seed=0, n_cells=150, n_genes=60, depth=4.0):
@@ -606,6 +606,40 @@ def test_standardize_takes_tables_of_the_chosen_genes(adata):
     for wrong in (values[:, :5], values[0]):
         with pytest.raises(ValueError, match="a column for each of 20 genes, got the shape"):
             prep.standardize(wrong)
+
+
+def test_values_that_were_not_measured_stand_at_the_mean(adata):
+    prep = fitted(adata)
+    values = np.arange(60.0).reshape(3, 20)
+    values[1, 4] = np.nan
+    z = prep.standardize(values)
+    assert z[1, 4] == 0 and np.isfinite(z).all()
+    np.testing.assert_array_equal(np.delete(z, 4, 1), np.delete(prep.standardize(values), 4, 1))
+
+
+@pytest.mark.parametrize("log1p", [False, True])
+def test_scaled_counts_are_what_z_scores_come_from(adata, log1p):
+    prep = fitted(adata, log1p=log1p)
+    part = adata[:, adata.var_names != prep.genes_[3]].copy()
+    part.obs["library_size"] = np.ravel(adata.X.sum(axis=1))
+    with pytest.warns(UserWarning, match="1 of 20 genes are not in the data"):
+        values = prep.scale(part)
+    others = np.arange(20) != 3
+    assert np.isnan(values[:, 3]).all()
+    counts = adata[:, prep.genes_].X.toarray()[:, others].astype(float)
+    expected = 1e4 * counts / np.ravel(adata.X.sum(axis=1))[:, None]
+    np.testing.assert_allclose(values[:, others], expected)
+    with pytest.warns(UserWarning, match="1 of 20 genes"):
+        np.testing.assert_array_equal(prep.standardize(values), prep.transform(part))
+
+
+def test_moments_are_those_of_numpy_but_for_constants():
+    values = np.random.default_rng(0).normal(size=(50, 4))
+    values[:, 2], values[:, 3] = 0.1, 0.0
+    mean, std = moments(values)
+    np.testing.assert_array_equal(mean, values.mean(axis=0))
+    np.testing.assert_array_equal(std[:2], values[:, :2].std(axis=0, ddof=1))
+    assert std[2:].tolist() == [1.0, 1.0]
 
 
 def test_numbers_of_numpy_are_numbers(adata):

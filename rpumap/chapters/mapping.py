@@ -6,11 +6,12 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from sklearn.metrics import roc_auc_score
 
-from rpumap.preprocessing import Preprocessor
+from rpumap.preprocessing import Preprocessor, library_size
 from rpumap.reference.label_index import choose_stored, fit_index
-from rpumap.reference.reference_map import HELD_OUT, NOT_HERE, ReferenceMap, scaled_counts
+from rpumap.reference.reference_map import HELD_OUT, NOT_HERE, ReferenceMap
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,28 +35,66 @@ def between_studies(reference: AnnData, query: AnnData, column: str, seed: int) 
     -------
     dict of float
         ``"index"``, ``"map, plain"``, ``"map, robust"``: shares of query cells that get their own
-        type. ``"flagged"``: share that is called new. ``"certain"`` and ``"certain and right"``:
-        share whose label is certain on the robust map, and how many of these are right.
+        type; ``"index, corrected"`` and so on: the same with ``correct=True``. ``"flagged"`` and
+        ``"flagged, corrected"``: share that is called new. ``"certain"`` and ``"certain and
+        right"``: share whose label is certain on the robust map, and how many of these are right.
     """
     reference, query = (part[part.obs[column].notna()].copy() for part in (reference, query))
     truth = query.obs[column].astype(str).to_numpy()
     found: dict[str, float] = {}
     for name, robust in (("plain", False), ("robust", True)):
         ref = ReferenceMap(robust=robust, random_state=seed).fit(reference, column)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # studies differ; that is measured
-            obs = ref.map(query).obs
-        right = obs["rpumap_label"].astype(str).to_numpy() == truth
-        on_map = obs["rpumap_map_label"].astype(str).to_numpy() == truth
-        certain = (obs["rpumap_verdict"] == "certain").to_numpy()
-        found[f"map, {name}"] = float(on_map.mean())
+        for how, correct in ((", corrected", True), ("", False)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # studies differ; that is measured
+                obs = ref.map(query, correct=correct, method=None if correct else "crown").obs
+            right = obs["rpumap_label"].astype(str).to_numpy() == truth
+            on_map = obs["rpumap_map_label"].astype(str).to_numpy() == truth
+            found[f"map, {name}{how}"] = float(on_map.mean())
+            found[f"index{how}"] = float(right.mean())
+            found[f"flagged{how}"] = float((obs["rpumap_verdict"] == NOT_HERE).mean())
+    certain = (obs["rpumap_verdict"] == "certain").to_numpy()
     found |= {
-        "index": float(right.mean()),
-        "flagged": float((obs["rpumap_verdict"] == NOT_HERE).mean()),
         "certain": float(certain.mean()),
         "certain and right": float(right[certain].mean()) if certain.any() else 1.0,
     }
     return found
+
+
+def with_gene_factors(adata: AnnData, log_sd: float, seed: int) -> AnnData:
+    """Return cells as another chemistry may count them: a factor for each gene.
+
+    Parameters
+    ----------
+    adata : AnnData
+        Raw counts.
+    log_sd : float
+        Standard deviation of the logarithms of the factors.
+    seed : int
+        Of the factors, and of rounding up or down at random.
+
+    Returns
+    -------
+    AnnData
+        With ``obs["library_size"]``, in which the counts of genes outside the table stay.
+
+    Examples
+    --------
+    >>> import rpumap
+    >>> from rpumap.chapters.mapping import with_gene_factors
+    >>> adata = rpumap.datasets.pancreas(source="simulated")[:50]
+    >>> bool(abs(with_gene_factors(adata, 0.0, 0).X - adata.X).max() < 1)
+    True
+    """
+    draw, altered = np.random.default_rng(seed), adata.copy()
+    altered.X = csr_matrix(altered.X, dtype=np.float64)
+    outside = np.maximum(library_size(adata) - np.ravel(altered.X.sum(axis=1)), 0)
+    factors = np.exp(draw.normal(0, log_sd, adata.n_vars))
+    values = altered.X.data * factors[altered.X.indices]
+    altered.X.data = np.floor(values + draw.random(len(values))).astype(np.float32)
+    altered.X.eliminate_zeros()
+    altered.obs["library_size"] = outside + np.ravel(altered.X.sum(axis=1))
+    return altered
 
 
 def missing_type(
@@ -96,10 +135,12 @@ def missing_type(
     names, codes = np.unique(types[fitted], return_inverse=True)
     code_of = np.full(len(types), -1)
     code_of[fitted] = codes
-    values, held_values = (scaled_counts(prep, reference[part]) for part in (train, held))
+    values, held_values = (prep.scale(reference[part]) for part in (train, held))
     stored = choose_stored(code_of[train], rng)
     index = fit_index(values, code_of[train], list(names), held_values, code_of[held], stored)
-    novelty = index.query(index.coordinates(scaled_counts(prep, query))).novelty
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of another study
+        novelty = index.query(index.coordinates(prep.scale(query))).novelty
     is_new = (query.obs[column].astype(str) == missing).to_numpy()
     return {
         "auroc": float(roc_auc_score(is_new, novelty)),

@@ -5,7 +5,7 @@ header, which is JSON, and the bytes of the arrays. The metadata of the header h
 ``rpumap``, whose text is a JSON object with three texts:
 
 ``format``
-    ``"rpumap reference map, version 1"``.
+    ``"rpumap reference map, version 2"``; version 1 is read as well.
 ``header``
     JSON: what is no array, such as the names of genes and labels.
 ``sha256``
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 ENTRY = "rpumap"
-VERSION = 1
+VERSION = 2
 FORMAT = "rpumap reference map, version "
 LARGEST_FILE = 256 * 2**20  # bytes; a map of 300 genes takes less than one MiB
 

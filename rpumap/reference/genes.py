@@ -97,7 +97,7 @@ def _names(query: AnnData, gene_names: Sequence[str] | Mapping[str, str] | str |
                 f"there is no column {gene_names!r} in query.var, which has "
                 f"{some(list(query.var.columns)) or 'none'}"
             )
-        gene_names = query.var[gene_names].astype(str).tolist()
+        gene_names = list(map(str, np.asarray(query.var[gene_names])))
     if len(gene_names) != query.n_vars:
         raise ValueError(
             f"gene_names must have a name for each of {query.n_vars} genes, got {len(gene_names)}"

@@ -4,17 +4,20 @@ A label is better read in the space of genes than on the map. The index takes lo
 scaled counts, z-scores, and then a few principal components, in units of the scatter within types:
 with :math:`C` the pooled covariance of the components within types, :math:`C = V \Lambda V^\top`,
 coordinates are multiplied by :math:`V \Lambda^{-1/2}`. Few components, since across studies the
-further ones are mostly depth and noise.
+further ones are mostly depth and noise: 10 of them vote for the label. Novelty is judged in the
+same 10 and, apart from them, in 20, where some types that lie among others are easier to tell.
 
-*Novelty* is the mean distance :math:`d` of a cell to its :math:`k` neighbours, relative to what is
-usual for cells of the type that they vote for, and relative to a threshold,
+*Novelty* is the mean distance :math:`d^{(m)}` of a cell to its :math:`k` neighbours in :math:`m`
+components, relative to what is usual for cells of the type :math:`t` that the neighbours vote for,
+as the geometric mean of both spaces, and relative to a threshold,
 
-.. math:: \nu = \frac{d}{d_t \, \tau} ,
+.. math:: \nu = \frac1\tau
+          \sqrt{\frac{d^{(10)}}{d^{(10)}_t} \, \frac{d^{(20)}}{d^{(20)}_t}} ,
 
-with :math:`d_t` the median over stored cells of type :math:`t`, and :math:`\tau` such that a new
+with :math:`d^{(m)}_t` the median over stored cells of the type, and :math:`\tau` such that a new
 cell of the reference exceeds 1 with a probability of at most 5 %: the
-:math:`\lceil 0.95 (n + 1) \rceil`-th smallest of :math:`d / d_t` among the :math:`n` calibration
-cells, which were held out of everything else.
+:math:`\lceil 0.95 (n + 1) \rceil`-th smallest root among the :math:`n` calibration cells, which
+were held out of everything else.
 
 *Conformal sets* of labels hold the true one with a probability of at least 90 % (Vovk et al. 2005,
 https://doi.org/10.1007/b106715), for new cells of the same population. A label is in the set of a
@@ -26,12 +29,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-N_COMPONENTS = 10
+from rpumap.preprocessing import moments
+
+DIMENSIONS = 10, 20  # of the spaces; the first gives the label
 N_STORED = 2000
 MOST_NEIGHBORS, LEAST_NEIGHBORS = 30, 5
 NEAREST_OF_TYPE = 5
@@ -52,23 +57,38 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Space:
+    r"""Stored cells of a reference in a few components, and what is usual among them.
+
+    Parameters
+    ----------
+    projection : ndarray of shape (n_genes, n_components), float32
+        From z-scores to coordinates.
+    cells : ndarray of shape (n_stored, n_components), float32
+        Coordinates of the stored cells.
+    usual : ndarray of shape (n_labels,), float64
+        Usual distance of a cell of each label to its neighbours, :math:`d_t`.
+    """
+
+    projection: np.ndarray
+    cells: np.ndarray
+    usual: np.ndarray
+
+
+@dataclass(frozen=True)
 class LabelIndex:
-    r"""Stored cells of a reference in few dimensions, and what is usual among them.
+    r"""Stored cells of a reference, their labels, and the scale of what is said of new cells.
 
     Parameters
     ----------
     mean, std : ndarray of shape (n_genes,), float64
         Of the logarithms of scaled counts, over the training cells.
-    projection : ndarray of shape (n_genes, n_components), float32
-        From z-scores to coordinates.
-    cells : ndarray of shape (n_stored, n_components), float32
-        Coordinates of the stored cells.
+    spaces : sequence of Space
+        The first gives the label, all together the novelty.
     codes : ndarray of shape (n_stored,), int32
-        Their labels, as places in `names`.
+        Labels of the stored cells, as places in `names`.
     names : sequence of str
         The labels.
-    usual : ndarray of shape (n_labels,), float64
-        Usual distance of a cell of each label to its neighbours, :math:`d_t`.
     threshold : float
         :math:`\\tau`; infinite if there were too few calibration cells.
     quantile : float
@@ -77,19 +97,17 @@ class LabelIndex:
 
     mean: np.ndarray
     std: np.ndarray
-    projection: np.ndarray
-    cells: np.ndarray
+    spaces: Sequence[Space]
     codes: np.ndarray
     names: Sequence[str]
-    usual: np.ndarray
     threshold: float
     quantile: float
 
     @property
     def k(self) -> int:
         """Number of neighbours that vote: an eighth of the stored cells, from 5 to 30."""
-        eighth = min(MOST_NEIGHBORS, max(LEAST_NEIGHBORS, len(self.cells) // 8))
-        return min(eighth, len(self.cells))
+        n_stored = len(self.codes)
+        return min(MOST_NEIGHBORS, max(LEAST_NEIGHBORS, n_stored // 8), n_stored)
 
     def coordinates(self, values: np.ndarray) -> np.ndarray:
         """Place cells among those that are stored.
@@ -102,20 +120,22 @@ class LabelIndex:
 
         Returns
         -------
-        ndarray of shape (n_cells, n_components), float32
+        ndarray of shape (n_cells, n_components of all spaces), float32
         """
         return self.project((np.log1p(values) - self.mean) / self.std)
 
     def project(self, z: np.ndarray) -> np.ndarray:
         """Turn z-scores of logarithms into coordinates; NaN is 0."""
-        return (np.nan_to_num(z, nan=0.0) @ self.projection).astype(np.float32)
+        z = np.nan_to_num(z, nan=0.0)
+        parts = [(z @ space.projection).astype(np.float32) for space in self.spaces]
+        return np.concatenate(parts, axis=1)
 
     def query(self, coordinates: np.ndarray) -> Found:
         """Find label, confidence, novelty and how strange each label would be.
 
         Parameters
         ----------
-        coordinates : ndarray of shape (n_cells, n_components)
+        coordinates : ndarray of shape (n_cells, n_components of all spaces)
             From `coordinates`.
 
         Returns
@@ -129,25 +149,32 @@ class LabelIndex:
         return Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def _query(self, coordinates: np.ndarray) -> Found:
-        distance = _distances(coordinates, self.cells)
-        mean, votes = self._votes(distance)
+        ends = np.cumsum([space.cells.shape[1] for space in self.spaces])
+        parts = np.split(coordinates, ends[:-1], axis=1)
+        distances = [
+            _distances(part, space.cells) for part, space in zip(parts, self.spaces, strict=True)
+        ]
+        votes = self._votes(distances[0])
         label = votes.argmax(axis=1)
-        novelty = mean / self.usual[label] / self.threshold
+        ratios = [
+            _nearest(distance, self.k).mean(axis=1) / space.usual[label]
+            for distance, space in zip(distances, self.spaces, strict=True)
+        ]
+        novelty = np.prod(ratios, axis=0) ** (1 / len(ratios)) / self.threshold
         confidence = votes[np.arange(len(label)), label]
-        return Found(label, confidence, novelty, self._strangeness(distance))
+        return Found(label, confidence, novelty, self._strangeness(distances[0]))
 
-    def _votes(self, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean distance of the k nearest stored cells, and the share of each label."""
+    def _votes(self, distance: np.ndarray) -> np.ndarray:
+        """Return the share of each label among the k nearest stored cells."""
         near = np.argpartition(distance, self.k - 1, axis=1)[:, : self.k]
-        votes = np.eye(len(self.names))[self.codes[near]].mean(axis=1)
-        return np.take_along_axis(distance, near, axis=1).mean(axis=1), votes
+        return np.eye(len(self.names))[self.codes[near]].mean(axis=1)
 
     def _strangeness(self, distance: np.ndarray) -> np.ndarray:
         near = np.empty((len(distance), len(self.names)))
         for code in range(len(self.names)):
             own = distance[:, self.codes == code]
-            n = min(NEAREST_OF_TYPE, own.shape[1])
-            near[:, code] = np.log(np.partition(own, n - 1, axis=1)[:, :n].mean(axis=1) + 1e-9)
+            nearest = _nearest(own, min(NEAREST_OF_TYPE, own.shape[1]))
+            near[:, code] = np.log(nearest.mean(axis=1) + 1e-9)
         if len(self.names) == 1:
             return np.zeros_like(near)
         least, second = np.sort(near, axis=1)[:, :2].T[:, :, None]
@@ -195,25 +222,19 @@ def fit_index(
     True
     """
     logs = np.log1p(values)
-    mean, std = logs.mean(axis=0), logs.std(axis=0, ddof=1)
-    std = np.where(std > 1e-6, std, 1.0)
-    projection = _projection((logs - mean) / std, codes, len(names))
-    coordinates = ((logs - mean) / std @ projection).astype(np.float32)
+    mean, std = moments(logs)
+    z, own = (logs - mean) / std, codes[stored].astype(np.int32)
+    projections = [_projection(z, codes, len(names), n) for n in DIMENSIONS]
     ones = np.ones(len(names))
-    index = LabelIndex(
-        mean, std, projection, coordinates[stored], codes[stored].astype(np.int32), list(names),
-        usual=ones, threshold=1.0, quantile=0.0,
-    )  # fmt: skip
-    usual = _usual(index)
-    found = LabelIndex(**{**vars(index), "usual": usual}).query(index.coordinates(held_values))
-    own = found.strangeness[np.arange(len(held_codes)), held_codes]
-    return LabelIndex(
-        **{
-            **vars(index),
-            "usual": usual,
-            "threshold": quantile(found.novelty, FALSE_ALARMS),
-            "quantile": quantile(own, MISSES),
-        }
+    spaces = [Space(p, (z @ p).astype(np.float32)[stored], ones) for p in projections]
+    index = LabelIndex(mean, std, spaces, own, list(names), threshold=1.0, quantile=0.0)
+    index = replace(index, spaces=[replace(space, usual=_usual(space, index)) for space in spaces])
+    found = index.query(index.coordinates(held_values))
+    strangeness = found.strangeness[np.arange(len(held_codes)), held_codes]
+    return replace(
+        index,
+        threshold=quantile(found.novelty, FALSE_ALARMS),
+        quantile=quantile(strangeness, MISSES),
     )
 
 
@@ -280,10 +301,10 @@ def choose_stored(
     return np.sort(chosen[: max(n_stored, int(first.sum()))])
 
 
-def _projection(z: np.ndarray, codes: np.ndarray, n_labels: int) -> np.ndarray:
+def _projection(z: np.ndarray, codes: np.ndarray, n_labels: int, n_components: int) -> np.ndarray:
     from sklearn.decomposition import PCA
 
-    n_components = min(N_COMPONENTS, z.shape[1], len(z) - 1)
+    n_components = min(n_components, z.shape[1], len(z) - 1)
     components = PCA(n_components, svd_solver="covariance_eigh").fit(z).components_.T
     coordinates = z @ components
     sums = np.zeros((n_labels, n_components))
@@ -297,15 +318,14 @@ def _projection(z: np.ndarray, codes: np.ndarray, n_labels: int) -> np.ndarray:
     return (components @ (vectors * scale)).astype(np.float32)
 
 
-def _usual(index: LabelIndex) -> np.ndarray:
+def _usual(space: Space, index: LabelIndex) -> np.ndarray:
     """Return the median distance of stored cells of each label to their neighbours."""
-    means = np.empty(len(index.cells))
+    means = np.empty(len(space.cells))
     for start in range(0, len(means), AT_ONCE):
         rows = np.arange(start, min(start + AT_ONCE, len(means)))
-        distance = _distances(index.cells[rows], index.cells)
+        distance = _distances(space.cells[rows], space.cells)
         distance[np.arange(len(rows)), rows] = np.inf  # not itself
-        k = min(index.k, len(index.cells) - 1)
-        means[rows] = np.partition(distance, k - 1, axis=1)[:, :k].mean(axis=1)
+        means[rows] = _nearest(distance, min(index.k, len(means) - 1)).mean(axis=1)
     logs = np.log(means + 1e-9)
     of_all, usual = np.median(logs), np.empty(len(index.names))
     for code in range(len(usual)):
@@ -313,6 +333,11 @@ def _usual(index: LabelIndex) -> np.ndarray:
         total = len(own) * np.median(own) + PRIOR * of_all
         usual[code] = math.exp(total / (len(own) + PRIOR))
     return usual
+
+
+def _nearest(distance: np.ndarray, k: int) -> np.ndarray:
+    """Return the k smallest distances of each row, in any order."""
+    return np.partition(distance, k - 1, axis=1)[:, :k]
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rpumap import datasets
-from rpumap.chapters.mapping import between_studies, missing_type
+from rpumap.chapters.mapping import between_studies, missing_type, with_gene_factors
+from rpumap.preprocessing import library_size
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book"))
 
@@ -25,6 +26,21 @@ def test_cells_of_the_same_study_are_mapped(pancreas):
     assert found["map, robust"] > 0.7 and found["map, plain"] > 0.7
     assert 0 <= found["flagged"] < 0.15
     assert found["certain and right"] > found["index"]
+
+
+def test_factors_of_genes_are_removed_by_a_correction(pancreas):
+    reference, query = pancreas[::2].copy(), pancreas[1::2].copy()
+    altered = with_gene_factors(query, 1.0, 0)
+    found = between_studies(reference, altered, "clusters", 0)
+    assert found["index, corrected"] > found["index"] - 0.02
+    assert found["flagged, corrected"] < found["flagged"]
+    ratio = np.ravel(altered.X.sum(axis=0)) / np.maximum(np.ravel(query.X.sum(axis=0)), 1)
+    often = np.ravel(query.X.sum(axis=0)) > 1000
+    assert 0.7 < np.log(ratio[often]).std() < 1.3
+    # what lies outside the table stays
+    before = library_size(query) - np.ravel(query.X.sum(axis=1))
+    after = library_size(altered) - np.ravel(altered.X.sum(axis=1))
+    np.testing.assert_allclose(after, before, atol=1e-3)
 
 
 def test_a_missing_type_is_scored(pancreas):

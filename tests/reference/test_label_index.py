@@ -32,20 +32,28 @@ def index():
 def test_votes_and_distances_are_those_of_sklearn(index):
     x = index.coordinates(cells(200, 2)[0])
     found = index.query(x)
-    voter = KNeighborsClassifier(index.k).fit(index.cells, index.codes)
-    np.testing.assert_array_equal(found.label, voter.predict(x))
-    np.testing.assert_allclose(found.confidence, voter.predict_proba(x).max(axis=1))
-    distance = NearestNeighbors(n_neighbors=index.k).fit(index.cells).kneighbors(x)[0].mean(axis=1)
-    expected = distance / index.usual[found.label] / index.threshold
+    first, second = index.spaces
+    assert first.cells.shape == (500, 10) and second.cells.shape == (500, 20)
+    voter = KNeighborsClassifier(index.k).fit(first.cells, index.codes)
+    np.testing.assert_array_equal(found.label, voter.predict(x[:, :10]))
+    np.testing.assert_allclose(found.confidence, voter.predict_proba(x[:, :10]).max(axis=1))
+    logs = []
+    for space, part in ((first, x[:, :10]), (second, x[:, 10:])):
+        near = NearestNeighbors(n_neighbors=index.k).fit(space.cells).kneighbors(part)[0]
+        logs.append(np.log(near.mean(axis=1) / space.usual[found.label]))
+    expected = np.exp(np.mean(logs, axis=0)) / index.threshold
     np.testing.assert_allclose(found.novelty, expected, rtol=1e-6)
 
 
 def test_types_are_round_in_units_of_their_scatter():
     values, codes = cells(4000, 3)
     index = fit_index(values, codes, NAMES, *cells(100, 4), np.arange(4000))
-    inside = (
-        index.cells - np.stack([index.cells[index.codes == c].mean(0) for c in range(3)])[codes]
-    )
+    for space in index.spaces:
+        means = np.stack([space.cells[codes == c].mean(0) for c in range(3)])
+        check_round(space.cells - means[codes])
+
+
+def check_round(inside):
     covariance = np.cov(inside.T)
     # but for the shrinkage: not all are 1, and none is far from it
     np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=0.01)

@@ -14,8 +14,9 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 import rpumap
-from rpumap.reference.file import ReferenceFileError, read_file, write_file
-from rpumap.reference.reference_map import ReferenceMap, from_parts, scaled_counts, to_parts
+from rpumap.reference.cell_mapper import labels_on_map
+from rpumap.reference.file import VERSION, ReferenceFileError, read_file, write_file
+from rpumap.reference.reference_map import ReferenceMap
 from rpumap.verification import labels_are_certain
 
 TYPES = ["a", "b", "c"]
@@ -79,7 +80,7 @@ def test_each_step_is_that_of_the_package(ref, query):
     codes = ref.index_.codes
     certain = labels_are_certain(lower, upper, ref.model_.embedding_, codes, 15)
     agree = (query.obs["rpumap_label"] == query.obs["rpumap_map_label"]).to_numpy()
-    found = ref.index_.query(ref.index_.coordinates(scaled_counts(ref.preprocessor_, query)))
+    found = ref.index_.query(ref.index_.coordinates(ref.preprocessor_.scale(query)))
     alone = (found.strangeness <= ref.index_.quantile).sum(axis=1) < 2
     expected = certain & agree & alone & (found.novelty <= 1)
     np.testing.assert_array_equal(query.obs["rpumap_verdict"] == "certain", expected)
@@ -93,7 +94,7 @@ def test_a_certain_label_does_not_change_in_the_ball(ref, query):
     certain = (query.obs["rpumap_verdict"] == "certain").to_numpy()
     for _ in range(20):
         Z = ref.model_.transform(X + 0.1 * draw.choice([-1, 1], X.shape).astype(np.float32))
-        names = np.asarray(ref.index_.names)[ref._labels_on_map(Z)]
+        names = np.asarray(ref.index_.names)[labels_on_map(ref.model_, ref.index_, Z)]
         assert (names == query.obs["rpumap_label"].astype(str))[certain].all()
 
 
@@ -200,7 +201,7 @@ def test_files_are_read_in_parts(ref, query, tmp_path, monkeypatch):
     ref.map(query)
     plain = cells(200, 1)
     plain.write_h5ad(tmp_path / "query.h5ad")
-    monkeypatch.setattr("rpumap.reference.reference_map.CHUNK", 70)
+    monkeypatch.setattr("rpumap.reference.tables.CHUNK", 70)
     backed = read_h5ad(tmp_path / "query.h5ad", backed="r")
     ref.map(backed)
     np.testing.assert_array_equal(backed.obsm["X_umap"], query.obsm["X_umap"])
@@ -327,6 +328,13 @@ def test_a_file_gives_the_same_bits(ref, query, tmp_path):
     assert (tmp_path / "a.rpumap").read_bytes() == (tmp_path / "b.rpumap").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def parts(ref, tmp_path_factory):
+    path = tmp_path_factory.mktemp("reference") / "a.rpumap"
+    ref.save(path)
+    return read_file(path)
+
+
 def changed(parts, where, value):
     header, arrays = json.loads(json.dumps(parts[0])), dict(parts[1])
     (header if where in header else arrays)[where] = value
@@ -357,24 +365,27 @@ def changed(parts, where, value):
         ("cells.labels", np.r_[0, 1, 2, 9, np.zeros(396)].astype("int32")),
         ("parameters", {"layer": 3}),
         ("cells.map", np.zeros((3, 2), dtype="float32")),
-        ("cells.components", np.zeros(3, dtype="float32")),
-        ("index.usual", np.zeros(3)),
+        ("index.0.cells", np.zeros(3, dtype="float32")),
+        ("index.1.cells", np.zeros((3, 20), dtype="float32")),
+        ("index.0.usual", np.zeros(3)),
+        ("index.2.cells", np.zeros((400, 20), dtype="float32")),
         ("more", np.zeros(3)),
     ],
 )
-def test_a_file_that_makes_no_sense_is_refused(ref, tmp_path, where, value):
-    write_file(tmp_path / "bad.rpumap", *changed(to_parts(ref), where, value))
+def test_a_file_that_makes_no_sense_is_refused(parts, tmp_path, where, value):
+    write_file(tmp_path / "bad.rpumap", *changed(parts, where, value))
     with pytest.raises(ReferenceFileError, match="no valid reference map"):
         ReferenceMap.load(tmp_path / "bad.rpumap")
 
 
 @pytest.mark.parametrize("part", [0, 1])
-def test_nothing_may_be_missing(ref, part):
-    for name in to_parts(ref)[part]:
-        parts = [dict(whole) for whole in to_parts(ref)]
-        del parts[part][name]
-        with pytest.raises((KeyError, ValueError)):
-            from_parts(*parts)
+def test_nothing_may_be_missing(parts, tmp_path, part):
+    for name in parts[part]:
+        changed = [dict(whole) for whole in parts]
+        del changed[part][name]
+        write_file(tmp_path / "bad.rpumap", *changed)
+        with pytest.raises(ReferenceFileError, match="no valid reference map"):
+            ReferenceMap.load(tmp_path / "bad.rpumap")
 
 
 def test_the_card_says_what_and_how_good(ref):
@@ -390,9 +401,13 @@ def test_a_file_is_small(ref, tmp_path):
     assert read_file(tmp_path / "a.rpumap")[0]["labels"] == TYPES
 
 
-def test_files_of_version_1_can_be_read():
-    ref = ReferenceMap.load(DATA / "reference_v1.rpumap")
-    known = np.load(DATA / "reference_v1.npz")
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_files_of_each_version_can_be_read(version):
+    path = DATA / f"reference_v{version}.rpumap"
+    assert f"version {version}".encode() in path.read_bytes()
+    ref = ReferenceMap.load(path)
+    assert len(ref.index_.spaces) == min(version, 2)
+    known = np.load(path.with_suffix(".npz"))
     query = AnnData(known["counts"], obs={"library_size": known["library_size"]})
     query.var_names = known["genes"]
     quiet(ref, query)
