@@ -44,6 +44,7 @@ ORDER = (
     "reference.genes",
     "reference.label_index",
     "reference.reference_map",
+    "reference.onnx_export",
     "reference",
     "plotting",
     "datasets._simulate",
@@ -68,7 +69,11 @@ ORDER = (
 )
 # What tensors and networks need: the rest of `verification` knows nothing else of the package.
 VERIFICATION_KNOWS = {"_validation", "networks"}
-OPTIONAL = {"auto_LiRPA": "verification.auto_lirpa", "umap": "chapters.comparison"}
+OPTIONAL = {
+    "auto_LiRPA": "verification.auto_lirpa",
+    "onnx": "reference.onnx_export",
+    "umap": "chapters.comparison",
+}
 MOST_LINES = 3200  # of the method itself
 MOST_LINES_OF_A_REFERENCE = 1000  # of what shares a model and maps cells with it
 
