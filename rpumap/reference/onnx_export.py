@@ -63,7 +63,7 @@ def export_onnx(ref: ReferenceMap, path: str | os.PathLike) -> None:
 
     ``counts``, float32, (n_cells, n_genes)
         Raw counts of the genes of the reference, in its order. NaN for a gene that was not
-        measured, which then stands at its training mean, as in :meth:`ReferenceMap.map`.
+        measured, which then stands at its training mean, as in ``ReferenceMap.map``.
     ``library_size``, float32, (n_cells,)
         Total counts of each cell in all genes: those of the reference alone do not give it.
 
@@ -73,8 +73,8 @@ def export_onnx(ref: ReferenceMap, path: str | os.PathLike) -> None:
 
     with counts :math:`x`, library size :math:`L`, target sum :math:`t`, mean :math:`\mu` and
     standard deviation :math:`\sigma` of each gene, and the network :math:`f`. It is what
-    :meth:`ReferenceMap.map` gives, up to the rounding of the network in single precision. Counts
-    are not checked: the graph takes logarithms or fractions as it takes counts.
+    :meth:`rpumap.ReferenceMap.map` gives, up to the rounding of the network in single precision.
+    Counts are not checked: the graph takes logarithms or fractions as it takes counts.
 
     The metadata of the file hold texts: ``rpumap.genes``, a JSON list of names;
     ``rpumap.target_sum``; ``rpumap.version``, of this package; and ``rpumap.about``, JSON, what
