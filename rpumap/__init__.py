@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rpumap import training as training
     from rpumap import verification as verification
     from rpumap.estimator import ParametricUMAP as ParametricUMAP
+    from rpumap.fine_tuning import extend as extend
     from rpumap.fine_tuning import resist_dropout as resist_dropout
     from rpumap.fine_tuning import robustify as robustify
     from rpumap.preprocessing import Preprocessor as Preprocessor
@@ -40,6 +41,7 @@ __all__ = [
     "ReferenceMap",
     "certified_label_fraction",
     "certify",
+    "extend",
     "gene_impact",
     "resist_dropout",
     "robustify",
@@ -51,6 +53,7 @@ _HOME = {
     "ReferenceMap": "reference.reference_map",
     "certified_label_fraction": "verification.certify",
     "certify": "verification.certify",
+    "extend": "fine_tuning",
     "gene_impact": "sensitivity",
     "resist_dropout": "fine_tuning",
     "robustify": "fine_tuning",

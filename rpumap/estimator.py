@@ -23,13 +23,14 @@ from rpumap._validation import (
     check_seed,
     choose_device,
 )
-from rpumap.graph import check_neighbors, fuzzy_graph, nearest_neighbors
+from rpumap.graph import check_graph, check_neighbors, fuzzy_graph, nearest_neighbors
 from rpumap.losses import fit_ab
 from rpumap.networks import mlp
 from rpumap.training import WEIGHTINGS, Callback, Weighting, train
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+    from scipy.sparse import csr_matrix
 
 TRANSFORM_BATCH = 1024
 
@@ -89,6 +90,8 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         The training cells on the map.
     graph_ : scipy.sparse.csr_matrix of shape (n_cells, n_cells)
         Fuzzy graph of the training cells.
+    graph_is_given_ : bool
+        Whether it was passed to `fit`.
     encoder_ : torch.nn.Sequential
         The trained network, on the CPU.
     history_ : dict of ndarray
@@ -151,7 +154,7 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def fit(self, X: ArrayLike, y: Any = None) -> ParametricUMAP:
+    def fit(self, X: ArrayLike, y: Any = None, *, graph: Any = None) -> ParametricUMAP:
         """Build the graph of the cells and train the network on it.
 
         Parameters
@@ -160,6 +163,11 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             Z-scores, as :class:`rpumap.Preprocessor` computes them. Converted to float32.
         y : None
             Ignored; present for compatibility with scikit-learn.
+        graph : sparse matrix or array of shape (n_cells, n_cells), optional
+            A fuzzy graph of the cells, such as ``adata.obsp["connectivities"]`` of
+            ``scanpy.pp.neighbors``, see :func:`rpumap.graph.check_graph`. Its neighbourhoods, in
+            whatever space they were found, are those that the map is to keep. ``n_neighbors`` and
+            ``metric`` are then not used. By default it is computed from `X`.
 
         Returns
         -------
@@ -171,9 +179,15 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         TypeError
             If `X` is an AnnData.
         ValueError
-            If a parameter is out of range, or `X` is empty, not finite or has a single row.
+            If a parameter is out of range, or `X` is empty, not finite or has a single row; if
+            `graph` is no fuzzy graph of these cells, or ``neighbors`` are given as well.
         FloatingPointError
             If the training diverges. The estimator keeps what an earlier fit had found.
+
+        Warns
+        -----
+        UserWarning
+            If there are fewer cells than ``n_neighbors``, or cells without an edge.
         """
         X = check_cells(self, X, reset=True, least=2)
         self._check_parameters()
@@ -181,7 +195,10 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         random_state = check_seed(self.random_state)
         seed = int(random_state.randint(2**31 - 1))
 
-        graph = fuzzy_graph(*self._find_neighbors(X, random_state))
+        is_given = graph is not None
+        if is_given and not isinstance(self.neighbors, str):
+            raise ValueError("pass either a graph to fit or precomputed neighbors, not both")
+        graph = check_graph(graph, len(X)) if is_given else graph_of(self, X, random_state)
         with plain_torch():
             encoder = mlp(
                 X.shape[1],
@@ -200,18 +217,25 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 callbacks=self.callbacks,
             )
         embedding = embed_cells(encoder.cpu(), X)
-        self.graph_, self.history_ = graph, history
+        self.graph_, self.graph_is_given_, self.history_ = graph, is_given, history
         self.encoder_, self.embedding_ = encoder, embedding
         return self
 
-    def fit_transform(self, X: ArrayLike, y: Any = None) -> np.ndarray:
+    def fit_transform(self, X: ArrayLike, y: Any = None, *, graph: Any = None) -> np.ndarray:
         """Fit, and return the coordinates of the training cells.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_cells, n_genes)
+        y : None
+        graph : sparse matrix or array of shape (n_cells, n_cells), optional
+            All as in `fit`.
 
         Returns
         -------
         ndarray of shape (n_cells, n_components), float32
         """
-        return self.fit(X, y).embedding_
+        return self.fit(X, y, graph=graph).embedding_
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Embed cells with the trained network.
@@ -236,20 +260,6 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         check_is_fitted(self)
         return embed(self.encoder_, check_cells(self, X))
-
-    def _find_neighbors(
-        self, X: np.ndarray, random_state: np.random.RandomState
-    ) -> tuple[np.ndarray, np.ndarray]:
-        n_neighbors = min(self.n_neighbors, len(X))
-        if n_neighbors < self.n_neighbors:
-            warnings.warn(
-                f"n_neighbors={self.n_neighbors} is more than the {len(X)} cells there are: "
-                f"{n_neighbors} are used",
-                stacklevel=3,
-            )
-        if isinstance(self.neighbors, str):
-            return nearest_neighbors(X, n_neighbors, self.metric, self.neighbors, random_state)
-        return check_neighbors(self.neighbors, len(X), n_neighbors)
 
     def _check_parameters(self) -> None:
         check_integer("n_neighbors", self.n_neighbors, least=2)
@@ -301,6 +311,56 @@ class ParametricUMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def graph_of(
+    model: ParametricUMAP, X: np.ndarray, random_state: np.random.RandomState
+) -> csr_matrix:
+    """Compute the fuzzy graph of cells as the parameters of a model say.
+
+    Parameters
+    ----------
+    model : ParametricUMAP
+        Fitted or not; ``n_neighbors``, ``metric`` and ``neighbors`` are used.
+    X : ndarray of shape (n_cells, n_genes), float32
+        The cells.
+    random_state : RandomState
+        Source of randomness of approximate searches.
+
+    Returns
+    -------
+    csr_matrix of shape (n_cells, n_cells), float32
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range.
+
+    Warns
+    -----
+    UserWarning
+        If there are fewer cells than ``n_neighbors``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rpumap.estimator import ParametricUMAP, graph_of
+    >>> X = np.eye(3, dtype="float32")
+    >>> graph_of(ParametricUMAP(n_neighbors=3), X, np.random.RandomState(0)).shape
+    (3, 3)
+    """
+    n_neighbors = min(model.n_neighbors, len(X))
+    if n_neighbors < model.n_neighbors:
+        warnings.warn(
+            f"n_neighbors={model.n_neighbors} is more than the {len(X)} cells there are: "
+            f"{n_neighbors} are used",
+            stacklevel=3,
+        )
+    if isinstance(model.neighbors, str):
+        found = nearest_neighbors(X, n_neighbors, model.metric, model.neighbors, random_state)
+    else:
+        found = check_neighbors(model.neighbors, len(X), n_neighbors)
+    return fuzzy_graph(*found)
 
 
 def embed(encoder: nn.Sequential, X: np.ndarray) -> np.ndarray:

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix, issparse
 
 from rpumap._threads import granted_cores, granted_threads
 from rpumap._validation import check_integer
@@ -38,6 +39,9 @@ SMALLEST_RELATIVE_SIGMA = 1e-3
 # Other tools' distance from a cell to itself is 0 up to their rounding; in multiples of the median
 # distance to a neighbour.
 LARGEST_SELF_DISTANCE = 1e-3
+# By how much the strengths of a given graph may leave the range or differ between the two ends of
+# an edge: single precision, and the few digits of a text file.
+STRENGTH_ROUNDING = 1e-5
 METHODS = ("auto", "exact", "ivf", "nndescent")
 
 
@@ -604,3 +608,92 @@ def fuzzy_graph(indices: np.ndarray, distances: np.ndarray) -> csr_matrix:
             stacklevel=2,
         )
     return symmetrize(membership_strengths(indices, distances, rho, sigma))
+
+
+def check_graph(graph: Any, n_cells: int) -> csr_matrix:
+    """Check a fuzzy graph that another program made, and return it as this package stores them.
+
+    Parameters
+    ----------
+    graph : sparse matrix, sparse array or array-like of shape (n_cells, n_cells)
+        Strengths of edges from 0 to 1, the same from both ends, such as
+        ``adata.obsp["connectivities"]``. Without weights, as 0 and 1 or booleans, all edges are
+        equally strong. The diagonal, of cells with themselves, is left out. It is not changed.
+    n_cells : int
+        The number of cells that is needed.
+
+    Returns
+    -------
+    csr_matrix of shape (n_cells, n_cells), float32
+        Symmetric, with no zeros stored.
+
+    Raises
+    ------
+    TypeError
+        If `graph` holds no real numbers.
+    ValueError
+        If its shape is another one, a strength is not finite or out of range, the two ends of an
+        edge differ by more than rounding, or there is no edge.
+
+    Warns
+    -----
+    UserWarning
+        If cells have no edge.
+
+    Examples
+    --------
+    >>> from rpumap.graph import check_graph
+    >>> check_graph([[1, 0.5, 0], [0.5, 1, 1], [0, 1, 1]], 3).toarray().tolist()
+    [[0.0, 0.5, 0.0], [0.5, 0.0, 1.0], [0.0, 1.0, 0.0]]
+    """
+    given = graph if issparse(graph) else np.asarray(graph)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(
+            f"graph must be a matrix of numbers, got {type(graph).__name__} of {given.dtype}: pass "
+            "adata.obsp['connectivities']"
+        )
+    if given.shape != (n_cells, n_cells):
+        raise ValueError(
+            f"graph has shape {given.shape}: ({n_cells}, {n_cells}) is needed, a row and a column "
+            "for each cell of X, in the same order"
+        )
+    edges = coo_matrix(given)
+    other = edges.row != edges.col  # a cell is no neighbour of its own
+    values, ends = edges.data[other].astype(np.float64), (edges.row[other], edges.col[other])
+    strengths = csr_matrix((values, ends), shape=given.shape)
+    _check_strengths(strengths)
+    strengths = ((strengths + strengths.T) / 2).astype(np.float32).tocsr()
+    np.clip(strengths.data, 0, 1, out=strengths.data)
+    strengths.eliminate_zeros()
+    n_alone = int((np.diff(strengths.indptr) == 0).sum())
+    if n_alone == n_cells:
+        raise ValueError("graph has no edges: no strength between different cells is above 0")
+    if n_alone:
+        warnings.warn(
+            f"{n_alone} cells have no edge in graph: they do not take part in the training, and "
+            "are placed by the network as new cells are",
+            stacklevel=3,
+        )
+    return strengths
+
+
+def _check_strengths(strengths: csr_matrix) -> None:
+    values, advice = strengths.data, "If it is obsp['distances'], pass obsp['connectivities']"
+    n_bad = int((~np.isfinite(values)).sum())
+    if n_bad:
+        raise ValueError(f"graph holds {n_bad} strengths that are missing or infinite")
+    low, high = values.min(initial=0), values.max(initial=0)
+    if low < 0 or high > 1 + STRENGTH_ROUNDING:
+        raise ValueError(
+            f"graph must hold strengths from 0 to 1, found {low if low < 0 else high:.4g}. "
+            f"{advice}; other weights must be scaled first"
+        )
+    uneven = abs(strengths - strengths.T).tocoo()
+    if uneven.nnz and uneven.data.max() > STRENGTH_ROUNDING:
+        worst = uneven.data.argmax()
+        i, j = int(uneven.row[worst]), int(uneven.col[worst])
+        raise ValueError(
+            f"graph must be symmetric, but has {strengths[i, j]:.4g} from cell {i} to cell {j} and "
+            f"{strengths[j, i]:.4g} back. {advice}; rpumap.graph.symmetrize joins directed "
+            "strengths"
+        )

@@ -22,6 +22,8 @@ from examples import default_device_meta
 from scipy.sparse import coo_matrix, csr_array, csr_matrix, lil_matrix
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from rpumap import ParametricUMAP, Preprocessor, certify, robustify
@@ -473,3 +475,74 @@ def test_coordinates_that_overflow_are_no_map_and_the_earlier_one_is_kept():
 def test_callbacks_that_are_no_functions_are_refused():
     with pytest.raises(ValueError, match="callbacks must be a sequence of functions"):
         ParametricUMAP(callbacks=[3]).fit(np.eye(20))
+
+
+# --- a graph that was given ---------------------------------------------------------------------
+
+
+def test_the_own_graph_gives_the_same_bits(X, model):
+    graph = model.graph_.copy()
+    given = ParametricUMAP(n_steps=150, random_state=0).fit(X, graph=graph)
+    assert np.array_equal(given.embedding_, model.embedding_)
+    assert (given.graph_ != graph).nnz == 0
+    assert given.graph_is_given_ and not model.graph_is_given_
+    Z = ParametricUMAP(n_steps=150, random_state=0).fit_transform(X, graph=graph)
+    assert np.array_equal(Z, model.embedding_)
+
+
+def test_no_neighbours_are_searched_for_a_given_graph(X, model, monkeypatch):
+    def search(*_):
+        raise AssertionError("searched")
+
+    monkeypatch.setattr("rpumap.estimator.nearest_neighbors", search)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nor does it matter that n_neighbors is large
+        quick(n_neighbors=1000, metric="unheard of").fit(X, graph=model.graph_)
+    with pytest.raises(AssertionError, match="searched"):
+        quick().fit(X)
+
+
+def test_the_neighbourhoods_of_a_given_graph_are_kept(X):
+    draw = np.random.default_rng(1)
+    other = 5 * draw.normal(size=(4, 6))[np.arange(400) // 100]
+    both = np.hstack([X, other + draw.normal(size=(400, 6))]).astype(np.float32)
+    kinds = {"left": np.arange(400) % 4, "right": np.arange(400) // 100}
+    parts = {"left": both[:, :12], "right": both[:, 12:]}
+    for side, other_side in (("left", "right"), ("right", "left")):
+        graph = ParametricUMAP(n_steps=1).fit(parts[side]).graph_
+        Z = ParametricUMAP(n_steps=200, random_state=0).fit(both, graph=graph).embedding_
+        assert knn_accuracy(Z, kinds[side]) > 0.95
+        assert knn_accuracy(Z, kinds[other_side]) < 0.7
+
+
+def test_a_graph_of_other_cells_is_refused(X, model):
+    with pytest.raises(ValueError, match=r"graph has shape \(400, 400\): \(399, 399\) is needed"):
+        quick().fit(X[1:], graph=model.graph_)
+    with pytest.raises(ValueError, match=r"pass obsp\['connectivities'\]"):
+        quick().fit(X, graph=50 * model.graph_)
+    with pytest.raises(ValueError, match="not both"):
+        quick(neighbors=nearest_neighbors(X)).fit(X, graph=model.graph_)
+
+
+def test_a_cell_without_edges_is_placed_by_the_network(X, model):
+    graph = model.graph_.tolil()
+    graph[7], graph[:, 7] = 0, 0
+    with pytest.warns(UserWarning, match="1 cells have no edge") as caught:
+        alone = ParametricUMAP(n_steps=150, random_state=0).fit(X, graph=graph)
+    assert caught[0].filename == __file__
+    middle = alone.embedding_[np.arange(400) % 4 == 3].mean(axis=0)
+    assert np.linalg.norm(alone.embedding_[7] - middle) < alone.embedding_.std()
+
+
+def test_a_model_of_a_given_graph_is_trained_further_and_cloned(X):
+    graph = ParametricUMAP(n_steps=1).fit(X).graph_
+    given = quick(n_steps=50).fit(X, graph=graph)
+    robust = robustify(given, X, n_steps=5)
+    assert (robust.graph_ != given.graph_).nnz == 0 and robust.graph_is_given_
+    assert not hasattr(clone(given), "graph_is_given_")
+
+
+def test_a_pipeline_passes_a_graph_on(X, model):
+    pipeline = make_pipeline(FunctionTransformer(), quick())
+    Z = pipeline.fit_transform(X, parametricumap__graph=model.graph_)
+    assert np.array_equal(Z, quick().fit(X).embedding_)

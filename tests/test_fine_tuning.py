@@ -17,7 +17,8 @@ from sklearn.exceptions import NotFittedError
 
 import rpumap
 from rpumap.dropout import drop_counts
-from rpumap.fine_tuning import fine_tune, generator_for, resist_dropout, robustify
+from rpumap.fine_tuning import extend, fine_tune, generator_for, resist_dropout, robustify
+from rpumap.graph import nearest_neighbors
 from rpumap.metrics import knn_accuracy, trustworthiness
 
 
@@ -384,3 +385,168 @@ def test_networks_that_were_changed_are_refused(blobs_model):
 def blobs_model():
     X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     return rpumap.ParametricUMAP(n_steps=5, random_state=0, hidden_sizes=(8,)).fit(X), X
+
+
+# --- further cells ---
+
+
+@pytest.fixture(scope="module")
+def known_and_new():
+    """Three groups that a model knows, and a fourth that it does not."""
+    draw = np.random.default_rng(0)
+    centres = 6 * draw.normal(size=(4, 10))
+    X = (centres[np.arange(480) // 120] + draw.normal(size=(480, 10))).astype(np.float32)
+    known, new = X[:360], X[360:]
+    options = {"hidden_sizes": (32, 32), "n_steps": 200, "random_state": 0}
+    return rpumap.ParametricUMAP(**options).fit(known), known, new
+
+
+def drift(model, extended):
+    """Median distance by which the old cells moved, in standard deviations of their map."""
+    n_old, scale = len(model.embedding_), model.embedding_.std()
+    moved = np.linalg.norm(extended.embedding_[:n_old] - model.embedding_, axis=1)
+    return np.median(moved) / scale
+
+
+def test_new_cells_get_a_place_and_the_old_ones_stay(known_and_new):
+    model, X, X_new = known_and_new
+    both, kinds = np.concatenate([X, X_new]), np.arange(480) // 120
+    extended = extend(model, X, X_new, n_steps=300)
+    assert drift(model, extended) < 0.1
+    assert drift(model, extend(model, X, X_new, n_steps=300, reconstruction=0.0)) > 0.2
+    assert trustworthiness(both, extended.embedding_) > trustworthiness(both, model.transform(both))
+    assert knn_accuracy(extended.embedding_, kinds) > 0.98
+    assert set(extended.history_) - set(model.history_) == {"reconstruction"}
+
+
+def test_an_extended_model_is_one_of_all_cells(known_and_new):
+    model, X, X_new = known_and_new
+    both = np.concatenate([X, X_new])
+    extended = extend(model, X, X_new, n_steps=10)
+    own = rpumap.ParametricUMAP(n_steps=1).fit(both).graph_
+    assert (extended.graph_ != own).nnz == 0
+    assert extended.embedding_.shape == (480, 2)
+    assert np.array_equal(extended.transform(both), extended.embedding_)
+    assert extended.get_params() == model.get_params()
+    assert robustify(extended, both, n_steps=3).embedding_.shape == (480, 2)
+    twice = extend(extended, both, X_new[:7] + np.float32(0.1), n_steps=3)
+    assert twice.embedding_.shape == (487, 2)
+
+
+def test_extend_does_not_change_what_it_was_given(known_and_new):
+    model, X, X_new = known_and_new
+    weights = copy.deepcopy(model.encoder_.state_dict())
+    Z, graph, steps = model.embedding_.copy(), model.graph_.copy(), dict(model.history_)
+    first = X.copy()
+    extended = extend(model, X, X_new, n_steps=5)
+    assert extended is not model
+    for name, value in model.encoder_.state_dict().items():
+        assert torch.equal(weights[name], value)
+    assert np.array_equal(model.embedding_, Z) and (model.graph_ != graph).nnz == 0
+    assert np.array_equal(X, first)
+    assert all(np.array_equal(model.history_[name], steps[name]) for name in steps)
+
+
+def test_the_seed_decides_on_an_extension(known_and_new):
+    first, again, other = (
+        extend(*known_and_new, n_steps=10, random_state=seed).embedding_ for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_only_old_cells_are_landmarks(known_and_new):
+    """The first value of the term is 0: old cells are where they were, new ones do not count."""
+    for batch_size in (64, 4096):  # some cells in a step, and all
+        model = copy.deepcopy(known_and_new[0]).set_params(batch_size=batch_size)
+        extended = extend(model, *known_and_new[1:], n_steps=2)
+        assert extended.history_["reconstruction"][0] < 1e-3
+        assert extended.history_["reconstruction"][1] > 0
+
+
+def test_a_few_old_cells_among_many_new_ones(known_and_new):
+    _, X, X_new = known_and_new
+    few = rpumap.ParametricUMAP(n_neighbors=5, batch_size=64, n_steps=20, random_state=0).fit(X[:9])
+    extended = extend(few, X[:9], np.concatenate([X[9:], X_new]), n_steps=200)
+    assert np.isfinite(extended.history_["loss"]).all()
+    assert drift(few, extended) < 0.5
+
+
+def test_one_new_cell(known_and_new):
+    model, X, X_new = known_and_new
+    assert extend(model, X, X_new[:1], n_steps=3).embedding_.shape == (361, 2)
+
+
+def test_a_graph_for_an_extension(known_and_new):
+    _, X, X_new = known_and_new
+    both = np.concatenate([X, X_new])
+    graph = rpumap.ParametricUMAP(n_steps=1).fit(both).graph_
+    options = {"hidden_sizes": (16,), "n_steps": 20, "random_state": 0}
+    plain = rpumap.ParametricUMAP(**options).fit(X)
+    given = rpumap.ParametricUMAP(**options).fit(X, graph=plain.graph_)
+    pair = rpumap.ParametricUMAP(neighbors=nearest_neighbors(X), **options).fit(X)
+    wanted = extend(plain, X, X_new, n_steps=5)
+    assert not wanted.graph_is_given_
+    for model in (plain, given, pair):
+        extended = extend(model, X, X_new, graph=graph, n_steps=5)
+        assert np.array_equal(extended.embedding_, wanted.embedding_)
+        assert extended.graph_is_given_
+    for model in (given, pair):
+        with pytest.raises(ValueError, match="pass graph, of the cells of X and X_new together"):
+            extend(model, X, X_new)
+    with pytest.raises(ValueError, match=r"graph has shape \(360, 360\): \(480, 480\)"):
+        extend(plain, X, X_new, graph=plain.graph_)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"reconstruction": -1}, "reconstruction must be"),
+        ({"n_steps": 0}, "n_steps must be an integer of at least 1, got 0"),
+        ({"learning_rate": 0}, "learning_rate must be above 0"),
+    ],
+)
+def test_bad_options_of_extend_are_refused(known_and_new, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        extend(*known_and_new, **arguments)
+
+
+def test_extend_refuses_other_cells_and_objects(known_and_new):
+    model, X, X_new = known_and_new
+    for wrong in (X[:100], X[::-1], X_new):
+        with pytest.raises(ValueError, match="must be the cells that the model was fitted on"):
+            extend(model, wrong, X_new)
+    with pytest.raises(ValueError, match="10 features"):
+        extend(model, X, X_new[:, :5])
+    with pytest.raises(ValueError, match="0 sample"):
+        extend(model, X, X_new[:0])
+    with pytest.raises(NotFittedError):
+        extend(rpumap.ParametricUMAP(), X, X_new)
+    with pytest.raises(TypeError, match="fitted ParametricUMAP"):
+        extend(model.encoder_, X, X_new)
+
+
+def test_a_type_of_the_pancreas_that_was_left_out_gets_its_place(cells):
+    """What is measured at length by tests/benchmarks/study_landmarks.py."""
+    is_new = (cells.labels == "Beta").to_numpy()
+    X, X_new = cells.X[~is_new], cells.X[is_new]
+    both = np.concatenate([X, X_new])
+    model = rpumap.ParametricUMAP(random_state=0).fit(X)
+    extended = extend(model, X, X_new)
+    anew = rpumap.ParametricUMAP(random_state=0).fit(both)
+    assert drift(model, extended) < 0.05
+    mapped, scratch, found = (
+        trustworthiness(X_new, Z[-len(X_new) :])
+        for Z in (model.transform(both), anew.embedding_, extended.embedding_)
+    )
+    assert found > scratch - 0.01 and found > mapped + 0.02
+
+
+def test_a_model_of_a_given_graph_resists_dropout(dropout_base):
+    _, prep, adata = dropout_base
+    X = prep.transform(adata)
+    graph = rpumap.ParametricUMAP(n_steps=1).fit(X[:, :10]).graph_
+    model = rpumap.ParametricUMAP(hidden_sizes=(16,), n_steps=20, random_state=0)
+    model.fit(X, graph=graph)
+    steady = resist_dropout(robustify(model, X, n_steps=5), prep, adata, n_steps=5)
+    assert (steady.graph_ != graph).nnz == 0

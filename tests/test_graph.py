@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.sparse import csr_matrix
+from scipy.sparse import bsr_array, coo_array, csc_matrix, csr_array, csr_matrix, lil_matrix
 from sklearn.neighbors import NearestNeighbors
 
 from rpumap import graph
 from rpumap.graph import (
+    check_graph,
     check_neighbors,
     fuzzy_graph,
     membership_strengths,
@@ -410,3 +411,114 @@ def test_exact_neighbours_equal_scikit_learn_to_the_last_bit():
     found = nearest_neighbors(X, 15, method="exact")
     np.testing.assert_array_equal(found[0], indices)
     np.testing.assert_array_equal(found[1][:, 1:], distances[:, 1:].astype(np.float32))
+
+
+# --- a graph that another program made ----------------------------------------------------------
+
+TRIANGLE = np.array([[0, 0.5, 0.25], [0.5, 0, 1], [0.25, 1, 0]], dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "kind", [np.asarray, pd.DataFrame, csr_matrix, csc_matrix, csr_array, bsr_array, lil_matrix]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_given_graph_of_any_container(kind, dtype):
+    given = kind(TRIANGLE.astype(dtype))
+    found = check_graph(given, 3)
+    assert isinstance(found, csr_matrix) and found.dtype == np.float32
+    np.testing.assert_array_equal(found.toarray(), TRIANGLE)
+    assert found.nnz == 6 and found.has_canonical_format
+    found.data[:] = 0.125  # the one that was given is another one
+    np.testing.assert_array_equal(given.toarray() if hasattr(given, "toarray") else given, TRIANGLE)
+
+
+def test_an_own_graph_comes_back_to_the_last_bit(cloud):
+    own = fuzzy_graph(*nearest_neighbors(cloud, 15))
+    given = check_graph(own, len(cloud))
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(given, name), getattr(own, name))
+
+
+@pytest.mark.parametrize("dtype", [bool, int, np.uint8])
+def test_a_graph_without_weights(dtype):
+    assert check_graph((TRIANGLE > 0).astype(dtype), 3).data.tolist() == [1.0] * 6
+
+
+def test_cells_are_no_neighbours_of_their_own():
+    assert check_graph(TRIANGLE + 5 * np.eye(3), 3).diagonal().tolist() == [0, 0, 0]
+    assert check_graph(TRIANGLE + 5 * np.eye(3), 3).nnz == 6
+
+
+def test_parts_of_an_edge_are_added():
+    halves = coo_array((np.full(4, 0.5), ([0, 0, 1, 1], [1, 1, 0, 0])), shape=(2, 2))
+    assert check_graph(halves, 2).toarray().tolist() == [[0, 1], [1, 0]]
+
+
+def test_rounding_is_put_right():
+    rounded = TRIANGLE.astype(float)
+    rounded[0, 1] += 4e-6
+    rounded[1, 2] = rounded[2, 1] = 1 + 4e-6
+    found = check_graph(rounded, 3)
+    assert (found != found.T).nnz == 0
+    assert found.max() == 1
+
+
+def changed(i, j, value, both=False):
+    graph = TRIANGLE.copy()
+    graph[i, j] = value
+    if both:
+        graph[j, i] = value
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (TRIANGLE[:2], r"shape \(2, 3\): \(3, 3\) is needed"),
+        (np.zeros((4, 4)), r"shape \(4, 4\): \(3, 3\)"),
+        (TRIANGLE[0], r"shape \(3,\)"),
+        (changed(0, 1, np.nan), "1 strengths that are missing or infinite"),
+        (changed(0, 1, np.inf), "missing or infinite"),
+        (changed(0, 1, -0.5, both=True), "found -0.5"),
+        (changed(0, 1, 57.5, both=True), r"found 57.5.*pass obsp\['connectivities'\]"),
+        (
+            changed(2, 0, 0.75),
+            "0.25 from cell 0 to cell 2 and 0.75 back|0.75 from cell 2 to cell 0",
+        ),
+        (changed(2, 0, 0), r"symmetric.*obsp\['connectivities'\].*symmetrize"),
+        (np.zeros((3, 3)), "no edges"),
+        (np.eye(3), "no edges"),
+        (csr_matrix((3, 3)), "no edges"),
+    ],
+)
+def test_what_is_no_fuzzy_graph(given, said):
+    for kind in (np.asarray, csr_matrix) if np.ndim(given) == 2 else (np.asarray,):
+        if not (kind is np.asarray and not isinstance(given, np.ndarray)):
+            with pytest.raises(ValueError, match=said):
+                check_graph(kind(given), 3)
+
+
+@pytest.mark.parametrize("given", ["connectivities", object(), None, TRIANGLE.astype(complex)])
+def test_what_holds_no_numbers(given):
+    with pytest.raises(TypeError, match=r"matrix of numbers.*obsp\['connectivities'\]"):
+        check_graph(given, 3)
+
+
+def test_cells_without_edges_are_told():
+    alone = np.zeros((5, 5))
+    alone[:3, :3] = TRIANGLE
+    with pytest.warns(UserWarning, match="2 cells have no edge"):
+        assert check_graph(alone, 5).shape == (5, 5)
+
+
+def test_the_graph_of_scanpy_is_our_own(cells):
+    scanpy = pytest.importorskip("scanpy")
+    from anndata import AnnData
+
+    adata = AnnData(cells.X[::3].copy())
+    scanpy.pp.neighbors(adata, n_neighbors=15, use_rep="X")
+    own = fuzzy_graph(*nearest_neighbors(adata.X, 15))
+    given = check_graph(adata.obsp["connectivities"], adata.n_obs)
+    assert abs(given - own).max() < 1e-5
+    with pytest.raises(ValueError, match=r"pass obsp\['connectivities'\]"):
+        check_graph(adata.obsp["distances"], adata.n_obs)

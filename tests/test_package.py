@@ -47,6 +47,7 @@ ORDER = (
     "reference.cell_mapper",
     "reference.tables",
     "reference.reference_map",
+    "reference.onnx_export",
     "reference",
     "plotting",
     "datasets._simulate",
@@ -73,8 +74,9 @@ ORDER = (
 VERIFICATION_KNOWS = {"_validation", "networks"}
 OPTIONAL = {
     "auto_LiRPA": "verification.auto_lirpa",
-    "umap": "chapters.comparison",
     "dask": "reference.tables",
+    "onnx": "reference.onnx_export",
+    "umap": "chapters.comparison",
 }
 MOST_LINES = 3200  # of the method itself
 MOST_LINES_OF_A_REFERENCE = 1000  # of what shares a model and maps cells with it

@@ -71,7 +71,7 @@ def checksum(header: str, arrays: Mapping[str, np.ndarray]) -> str:
 def write_file(
     path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> None:
-    """Write a file, so that at any instant the old one or the new one is there, whole.
+    """Write a file, whole or not at all (see :func:`replace_file`).
 
     Parameters
     ----------
@@ -85,11 +85,6 @@ def write_file(
     ------
     OSError
         If it cannot be written. What was there before is left as it was.
-
-    Notes
-    -----
-    The bytes go to a new file in the same folder, are forced onto the disk, and the new file then
-    takes the name of the old one in one step of the file system.
 
     Examples
     --------
@@ -105,7 +100,7 @@ def write_file(
     text = json.dumps(header, allow_nan=False, ensure_ascii=False)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     about = {"format": f"{FORMAT}{VERSION}", "header": text, "sha256": checksum(text, arrays)}
-    _replace(Path(path), save(arrays, {ENTRY: json.dumps(about, ensure_ascii=False)}))
+    replace_file(path, save(arrays, {ENTRY: json.dumps(about, ensure_ascii=False)}))
 
 
 def read_file(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -216,8 +211,38 @@ def _no_map(path: str | os.PathLike, data: bytes, error: Exception) -> str:
     )
 
 
-def _replace(path: Path, data: bytes) -> None:
-    path = path.resolve()  # through links, so that a link stays one
+def replace_file(path: str | os.PathLike, data: bytes) -> None:
+    """Write bytes, so that at any instant the old file or the new one is there, whole.
+
+    Parameters
+    ----------
+    path : path-like
+        Where; a file that is there is replaced, and a link stays one. Its folder must be there.
+    data : bytes
+
+    Raises
+    ------
+    OSError
+        If it cannot be written. What was there before is left as it was.
+
+    Notes
+    -----
+    The bytes go to a new file in the same folder, are forced onto the disk, and the new file then
+    takes the name of the old one in one step of the file system.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from rpumap.reference.file import replace_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "a"
+    ...     replace_file(path, b"old")
+    ...     replace_file(path, b"new")
+    ...     path.read_bytes()
+    b'new'
+    """
+    path = Path(path).resolve()  # through links, so that a link stays one
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with new.open("xb") as file:
