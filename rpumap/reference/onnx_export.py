@@ -190,8 +190,8 @@ def _z_scores(onnx: Any, prep: Preprocessor) -> tuple[list, dict[str, np.ndarray
         for operator, names, out, options in steps
     ]
     constants = {
-        "zero": np.float64(0),
-        "target_sum": np.float64(prep.target_sum),
+        "zero": np.array(0.0),
+        "target_sum": np.array(float(prep.target_sum)),
         "columns": np.array([1]),
         "mean": prep.mean_.astype(np.float64),
         "std": prep.std_.astype(np.float64),

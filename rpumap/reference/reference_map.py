@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
 
-from rpumap._counts import listen, some, warn
+from rpumap._counts import in_memory, listen, some, warn
 from rpumap._validation import check_choice, check_flag, check_integer, check_labels, check_number
 from rpumap.estimator import ParametricUMAP
 from rpumap.fine_tuning import resist_dropout, robustify
@@ -134,7 +135,9 @@ class ReferenceMap:
 
     # --- fitting --------------------------------------------------------------------------------
 
-    def fit(self, adata: AnnData, labels: str | Sequence) -> ReferenceMap:
+    def fit(
+        self, adata: AnnData, labels: str | Sequence, *, graph: str | None = None
+    ) -> ReferenceMap:
         """Choose genes, train the network, and calibrate what is said of new cells.
 
         Parameters
@@ -143,6 +146,10 @@ class ReferenceMap:
             Raw counts, in memory, backed by a file, or lazy. It is not changed.
         labels : str or sequence of shape (n_cells,)
             Column of ``obs`` with the cell types, or the types. None may be missing.
+        graph : str, optional
+            Name of a fuzzy graph in ``obsp``, such as ``"connectivities"`` of
+            ``scanpy.pp.neighbors``: its neighbourhoods, perhaps of corrected batches, are those
+            that the map is to keep. By default they are computed from the z-scores.
 
         Returns
         -------
@@ -152,7 +159,7 @@ class ReferenceMap:
         Raises
         ------
         KeyError
-            If there is no such column.
+            If there is no such column, or no such graph.
         ValueError
             If there are fewer than 60 cells, labels are missing, or counts are bad (see
             :meth:`rpumap.Preprocessor.fit`).
@@ -163,6 +170,10 @@ class ReferenceMap:
             raise ValueError(
                 f"a reference needs {LEAST_CELLS} cells or more, got {adata.n_obs}: a fifth of "
                 "them calibrates what is said of new cells"
+            )
+        if graph is not None and graph not in adata.obsp:
+            raise KeyError(
+                f"there is no graph {graph!r} in obsp, which has {some(list(adata.obsp)) or 'none'}"
             )
         rng = np.random.default_rng(self.random_state)
         drawn = np.sort(rng.permutation(adata.n_obs)[: self.max_cells])
@@ -176,9 +187,10 @@ class ReferenceMap:
             rare = [str(name) for i, name in enumerate(names) if i not in kept]
             warn(f"labels with too few cells are left out of the reference: {some(rare)}")
             usable = np.isin(codes, kept)
-            cells, is_held = cells[usable].copy(), is_held[usable]
+            cells, is_held, drawn = cells[usable].copy(), is_held[usable], drawn[usable]
             names, codes = np.asarray(names)[kept], np.searchsorted(kept, codes[usable])
-        self._fit(cells, is_held, [str(name) for name in names], codes, rng)
+        known = None if graph is None else _among(adata.obsp[graph], drawn[~is_held])
+        self._fit(cells, is_held, [str(name) for name in names], codes, rng, known)
         self.about_ = {
             "rpumap": version("rpumap"),
             "n_cells": int(adata.n_obs),
@@ -195,11 +207,12 @@ class ReferenceMap:
         names: list[str],
         codes: np.ndarray,
         rng: np.random.Generator,
+        graph: csr_matrix | None,
     ) -> None:
         train, held = cells[~is_held].copy(), cells[is_held].copy()
         prep = Preprocessor(n_top_genes=self.n_top_genes)
         X = prep.fit_transform(train)
-        model = ParametricUMAP(random_state=self.random_state).fit(X)
+        model = ParametricUMAP(random_state=self.random_state).fit(X, graph=graph)
         if self.robust:
             model = resist_dropout(robustify(model, X), prep, train)
         stored = choose_stored(codes[~is_held], rng)
@@ -567,6 +580,11 @@ class ReferenceMap:
 - A type that lies among the types of the reference in these genes is not recognised as new.
 - A certificate says that small changes of the values cannot change a label, not that it is right.
 """
+
+
+def _among(graph: Any, rows: np.ndarray) -> csr_matrix:
+    """Return the part of a graph that lies between some cells."""
+    return csr_matrix(in_memory(graph, "the graph"))[rows][:, rows]
 
 
 def _in_words(codes: Any, labels: Sequence[str]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy
 from anndata import AnnData, read_h5ad
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
@@ -297,6 +298,44 @@ def test_a_label_without_training_cells_is_left_out():
     with pytest.warns(UserWarning, match="left out of the reference: 'rare'"):
         ref = ReferenceMap(n_top_genes=40, robust=False).fit(adata, "kind")
     assert list(ref.index_.names) == TYPES
+
+
+@pytest.mark.parametrize("kind", ["memory", "backed", "lazy"])
+def test_a_graph_of_scanpy_is_what_the_map_keeps(kind, tmp_path):
+    adata = cells(200, 0)
+    others = np.random.default_rng(1).permutation(200)  # neighbours that no counts show
+    adata.obsm["other"] = adata.X.toarray()[others]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scanpy.pp.neighbors(adata, use_rep="other", random_state=0)
+    adata.write_h5ad(tmp_path / "ref.h5ad")
+    if kind == "backed":
+        adata = read_h5ad(tmp_path / "ref.h5ad", backed="r")
+    elif kind == "lazy":
+        experimental = pytest.importorskip("anndata.experimental")
+        pytest.importorskip("xarray")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            adata = experimental.read_lazy(tmp_path / "ref.h5ad")
+    seen = {}
+    fit = rpumap.ParametricUMAP.fit
+
+    def watched(self, X, y=None, *, graph=None):
+        seen["graph"] = graph
+        return fit(self, X, y, graph=graph)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rpumap.ParametricUMAP, "fit", watched)
+        ref = ReferenceMap(n_top_genes=40, robust=False)
+        ref.fit(adata, "kind", graph="connectivities")
+    whole = read_h5ad(tmp_path / "ref.h5ad").obsp["connectivities"]
+    rng = np.random.default_rng(0)
+    rng.permutation(200)
+    held = rng.permutation(200)[:40]
+    kept = np.setdiff1d(np.arange(200), held)
+    assert abs(seen["graph"] - whole[kept][:, kept]).max() == 0
+    with pytest.raises(KeyError, match="no graph 'other' in obsp, which has 'conn|'dist"):
+        ref.fit(adata, "kind", graph="other")
 
 
 def test_held_out_cells_are_scored(ref):
