@@ -24,7 +24,8 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("rpumap") is None:  # on Colab
-    needed = ["umap-learn", "rpumap[lazy] @ git+https://github.com/rpumap/rpumap"]
+    needed = ["umap-learn", "git+https://github.com/rpumap/rpumap"]
+    needed += ["anndata>=0.12", "dask", "xarray"]  # of rpumap[lazy]
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *needed], check=True)
 
 # %% tags=["hide-input"]
@@ -39,6 +40,7 @@ import dask
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from anndata.experimental import read_lazy
 from scipy.sparse import csr_matrix
 
@@ -77,6 +79,7 @@ colleague = colleague[:, ~colleague.var_names.isin(lacking)].copy()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # which genes are missing: shown below
     ref.map(colleague)
+    scaled = ref.preprocessor_.scale(colleague)
 
 
 def kind_of(verdict):
@@ -180,11 +183,12 @@ assert (strangeness <= 0.2).tolist() == [[True, False], [True, True], [True, Tru
 
 # %%
 index = ref.index_
-z = (np.log1p(ref.preprocessor_.scale(colleague)) - index.mean) / index.std
+# scaled is ref.preprocessor_.scale(colleague), with NaN for genes that are missing
+z = np.nan_to_num((np.log1p(scaled) - index.mean) / index.std)
 ratios = []
 for number, space in enumerate(index.spaces):
-    coordinates = np.nan_to_num(z) @ space.projection  # NaN: a gene that is missing
-    distance = np.linalg.norm(coordinates[:, None] - space.cells[None], axis=2)
+    place = z @ space.projection
+    distance = np.linalg.norm(place[:, None] - space.cells[None], axis=2)
     nearest = np.argsort(distance, axis=1)[:, : index.k]
     if number == 0:
         votes = np.eye(len(index.names))[index.codes[nearest]].mean(axis=1)
@@ -193,7 +197,7 @@ for number, space in enumerate(index.spaces):
     ratios.append(d / space.usual[label])
 novelty = np.sqrt(ratios[0] * ratios[1]) / index.threshold
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 assert np.allclose(novelty, colleague.obs["rpumap_novelty"], rtol=1e-3)
 assert np.allclose(votes.max(axis=1), colleague.obs["rpumap_confidence"])
 
@@ -348,11 +352,14 @@ progenitors have no type in the reference: {cd34["sensitivity"].mean():.0%} of t
 #
 # There is another way to meet a study that counts differently: `map(query, correct=True)` takes means and deviations of genes
 # from the query itself. Which of the two helps more? The table has the pairs of studies, and halves of the real pancreas, one
-# of which got a factor for each gene, with logarithms that scatter by 0.3, 0.6 or 1:
+# of which got a factor for each gene, with logarithms of standard deviation 0.3, 0.6 or 1:
 
 # %% tags=["hide-input"]
 corrections = rows[rows["what"].isin(["between studies", "gene factors"])]
-of_case = {cells: of for cells, of in corrections.groupby("cells", sort=False)}
+of_case = {
+    cells if what == "between studies" else f"factors {cells}": of
+    for (what, cells), of in corrections.groupby(["what", "cells"], sort=False)
+}
 names = ["map, plain", "map, robust", "index", "flagged"]
 lines = [
     [name + how, *(mean_and_spread(of[name + how]) for of in of_case.values())]
@@ -385,18 +392,20 @@ shares as well. It is not the default, since what it assumes cannot be seen from
 
 # %%
 n_many = 10_000 * min(os.cpu_count() or 1, 10)
-many = rest[np.random.default_rng(1).integers(rest.n_obs, size=n_many)].copy()
-many.obs_names = [f"cell{i}" for i in range(n_many)]
+drawn = np.random.default_rng(1).integers(rest.n_obs, size=n_many)
+obs = rest.obs.iloc[drawn].set_axis([f"cell{i}" for i in range(n_many)])
+many = AnnData(rest.X[drawn], obs=obs, var=rest.var)
 many.write_h5ad(Path(folder.name) / "many.h5ad")
 lazy = ref.map(read_lazy(Path(folder.name) / "many.h5ad"), method=None)
 lazy.obsm["X_umap"]
 
 # %%
 start = time.perf_counter()
-Z, is_new = dask.compute(lazy.obsm["X_umap"], (lazy.obs["rpumap_novelty"].data > 1).mean())
+is_new = lazy.obs["rpumap_novelty"].data > 1
+Z, share = dask.compute(lazy.obsm["X_umap"], is_new.mean())
 rate = n_many / (time.perf_counter() - start)
 assert Z.shape == (n_many, 2)
-print(f"{n_many:,} cells, {is_new:.1%} new")
+print(f"{n_many:,} cells, {share:.1%} new")
 
 # %% tags=["remove-input"]
 million = {(row["what"], row["scheduler"]): row for row in published_million["rows"]}
@@ -431,11 +440,11 @@ placed = np.concatenate([before.embedding_, before.transform(X_new)])
 maps = {"placed": placed, "extended": extended.embedding_, "fitted anew": anew.embedding_}
 scale, is_late = before.embedding_.std(), np.arange(len(placed)) >= len(X)
 fig, axes = plt.subplots(1, 3, figsize=(8, 3))
+fig.suptitle(source)
 for ax, (name, Z) in zip(axes, maps.items(), strict=True):
     ax.scatter(*Z[~is_late].T, s=2, color=INK, alpha=0.3, linewidths=0)
     ax.scatter(*Z[is_late].T, s=2, color=COLORS[1], linewidths=0)
     ax.set(xticks=[], yticks=[], title=name)
-fig.suptitle(source)
 
 # %% tags=["remove-input"]
 drift = {
