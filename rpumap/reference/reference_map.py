@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.2  # share of the reference cells, by which everything is calibrated
 LEAST_HELD_OUT, LEAST_CELLS = 20, 60
+# Nobody has seen the plain map, so that the robust one may differ more from it than by default; and
+# cells of another study may be much shallower. Chosen by how well such cells are mapped.
+KEEP, MOST_LOST = 3.0, 0.95
 # Of so many cells so many flagged ones are no longer news of single cells.
 LEAST_WARNED, MANY = 10, 0.5
 PARAMETERS = ("n_top_genes", "layer", "robust", "max_cells", "random_state")
@@ -214,7 +217,8 @@ class ReferenceMap:
         X = prep.fit_transform(train)
         model = ParametricUMAP(random_state=self.random_state).fit(X, graph=graph)
         if self.robust:
-            model = resist_dropout(robustify(model, X), prep, train)
+            model = robustify(model, X, reconstruction=KEEP)
+            model = resist_dropout(model, prep, train, MOST_LOST, reconstruction=KEEP)
         stored = choose_stored(codes[~is_held], rng)
         with listen():  # the fit has said it
             values, held_values = prep.scale(train), prep.scale(held)
