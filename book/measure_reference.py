@@ -25,7 +25,7 @@ PAIRS = {
     "malaria": (datasets.malaria, "10x", "smartseq2"),
 }
 LEFT_OUT = ("Alpha", "Beta", "Ductal", "Pre-endocrine", "Ngn3 high EP")
-LOG_SDS = (0.3, 0.6, 1.0)  # of factors of genes
+LOG_SDS = (0.0, 0.3, 0.6, 1.0)  # of factors of genes
 NAMED = ("rpumap", "torch", "numpy", "scikit-learn", "anndata")
 
 

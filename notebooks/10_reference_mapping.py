@@ -352,7 +352,7 @@ progenitors have no type in the reference: {cd34["sensitivity"].mean():.0%} of t
 #
 # There is another way to meet a study that counts differently: `map(query, correct=True)` takes means and deviations of genes
 # from the query itself. Which of the two helps more? The table has the pairs of studies, and halves of the real pancreas, one
-# of which got a factor for each gene, with logarithms of standard deviation 0.3, 0.6 or 1:
+# of which got a factor for each gene, with logarithms of standard deviation 0 (no change), 0.3, 0.6 or 1:
 
 # %% tags=["hide-input"]
 corrections = rows[rows["what"].isin(["between studies", "gene factors"])]
@@ -362,7 +362,7 @@ of_case = {
 }
 names = ["map, plain", "map, robust", "index", "flagged"]
 lines = [
-    [name + how, *(mean_and_spread(of[name + how]) for of in of_case.values())]
+    [name + how, *(f"{of[name + how].mean():.3f}" for of in of_case.values())]
     for name in names
     for how in ("", ", corrected")
 ]
@@ -373,14 +373,15 @@ change = {
     cells: (of["map, robust, corrected"] - of["map, robust"]).mean()
     for cells, of in of_case.items()
 }
-helped = [cells for cells, by in change.items() if by > 0]
-hurt = [cells for cells, by in change.items() if by <= 0]
 say(f"""
-On the robust map the correction raises the accuracy for {", ".join(helped) or "none"} and lowers it for
-{", ".join(hurt) or "none"}. What it changes, in the order of the columns: {", ".join(f"{by:+.3f}" for by in change.values())}.
-The factors are what it was made for: the halves have the same types in the same shares. Real studies differ in these
-shares as well. It is not the default, since what it assumes cannot be seen from the query.
+What the correction changes on the robust map, in the order of the columns: {", ".join(f"{by:+.3f}" for by in change.values())}.
+Factors of genes are what it was made for, as both halves have the same types in the same shares. Real studies differ in
+these shares as well, and there it does harm. Robust training helps with both. So the correction is not the default: what it assumes
+cannot be seen from the query. On the unchanged half the conformal sets hold the true type of
+{of_case["factors 0.0"]["coverage"].mean():.1%} of the cells, where 90 % were promised.
 """)
+assert all((of["map, robust"] - of["map, plain"]).mean() > 0 for of in of_case.values())
+assert max(change["blood"], change["malaria"]) < 0
 
 # %% [markdown]
 # ## More cells than memory

@@ -38,6 +38,7 @@ def between_studies(reference: AnnData, query: AnnData, column: str, seed: int) 
         type; ``"index, corrected"`` and so on: the same with ``correct=True``. ``"flagged"`` and
         ``"flagged, corrected"``: share that is called new. ``"certain"`` and ``"certain and
         right"``: share whose label is certain on the robust map, and how many of these are right.
+        ``"coverage"``: share whose own type is in the conformal set of the index.
     """
     reference, query = (part[part.obs[column].notna()].copy() for part in (reference, query))
     truth = query.obs[column].astype(str).to_numpy()
@@ -55,10 +56,20 @@ def between_studies(reference: AnnData, query: AnnData, column: str, seed: int) 
             found[f"flagged{how}"] = float((obs["rpumap_verdict"] == NOT_HERE).mean())
     certain = (obs["rpumap_verdict"] == "certain").to_numpy()
     found |= {
+        "coverage": _coverage(ref, query, truth),
         "certain": float(certain.mean()),
         "certain and right": float(right[certain].mean()) if certain.any() else 1.0,
     }
     return found
+
+
+def _coverage(ref: ReferenceMap, query: AnnData, truth: np.ndarray) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # as above
+        values = ref.preprocessor_.scale(query)
+    found, names = ref.index_.query(ref.index_.coordinates(values)), np.asarray(ref.index_.names)
+    in_set = found.strangeness <= ref.index_.quantile
+    return float((in_set & (names == truth[:, None])).any(axis=1).mean())
 
 
 def with_gene_factors(adata: AnnData, log_sd: float, seed: int) -> AnnData:

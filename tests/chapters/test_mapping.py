@@ -25,6 +25,7 @@ def test_cells_of_the_same_study_are_mapped(pancreas):
     assert found["index"] > 0.75
     assert found["map, robust"] > 0.7 and found["map, plain"] > 0.7
     assert 0 <= found["flagged"] < 0.15
+    assert 0.85 < found["coverage"] < 0.97
     assert found["certain and right"] > found["index"]
 
 
