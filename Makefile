@@ -44,7 +44,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 CHECK_PYTHON := import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and \
 	"rpumap needs Python 3.11, 3.12 or 3.13, and this is %d.%d. Name another one: make PYTHON=python3.12" % v)
 
-.PHONY: help book scorecard test speed newest lowest pairs notebooks lint format links bench lock clean
+.PHONY: help book scorecard test speed browser newest lowest pairs notebooks lint format links bench lock clean
 .NOTPARALLEL:
 
 help:
@@ -53,6 +53,7 @@ help:
 	@echo "                in book/scorecard.json: two hours on 2 cores; an interrupted run goes on"
 	@echo "make test       run the tests, the doctests and every notebook"
 	@echo "make speed      check ratios of times, which fail where they have halved"
+	@echo "make browser    open every built page in Chromium, at two widths, light and dark"
 	@echo "make newest     run the tests, not the notebooks, with the newest versions that pyproject.toml"
 	@echo "                allows (NEWEST_PYTHON=python3.13); 'make lowest' with the lowest"
 	@echo "make notebooks  write notebooks/*.ipynb from notebooks/*.py"
@@ -93,6 +94,10 @@ test: $(READY)
 # Times that the tests in parallel would disturb.
 speed: $(READY)
 	$(PY) -m pytest -m speed -p no:xdist -rP tests/test_speed.py
+
+# After `make book`. Chromium must be there: apt install chromium.
+browser: $(READY)
+	$(PY) -m pytest -m browser -p no:xdist -q tests/browser
 
 # Both run no notebooks: what the book shows was made with the locked versions.
 newest: ENV = $(NEWEST)/$(notdir $(BIN))/python
@@ -157,7 +162,7 @@ $(PEERS)/.ready: requirements.lock tests/benchmarks/peers/requirements.txt $(REA
 lock:
 	@$(PYTHON) -c '$(CHECK_PYTHON)'
 	$(PYTHON) -m venv --clear _build/lock
-	_build/lock/bin/python -m pip install torch==2.13.0 "soupsieve<3" -e ".[book,test,lirpa,lazy,onnx]"
+	_build/lock/bin/python -m pip install torch==2.13.0 "soupsieve<3" -e ".[book,test,lirpa,lazy,onnx,browser]"
 	grep '^#' requirements.lock > _build/requirements.lock
 	_build/lock/bin/python -m pip freeze --all --exclude-editable --exclude pip \
 		| sed 's/+[a-z0-9.]*$$//' >> _build/requirements.lock

@@ -312,7 +312,7 @@ first score alone means little. *Linear* is the rival to watch: {of["linear", "i
 # continuous map that keeps the neighbours apart must use the space between them. Only what the network
 # does better than the linear fit could be more than that.
 #
-# ## Cells that are not intermediate
+# ## Doublets are not intermediate
 #
 # The paper shows that some intermediate cells are placed in a gap. Who finds cells in a gap needs the converse: that what lies
 # there is intermediate. The paper does not say so, and tries no other cells; this test is ours. We have two kinds.

@@ -7,7 +7,9 @@ import re
 import sys
 from pathlib import Path
 from pydoc import locate
+from types import SimpleNamespace
 
+import matplotlib.pyplot
 import pytest
 import yaml
 
@@ -20,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 sys.path.insert(0, str(ROOT / "book"))
+import page_scripts  # noqa: E402
 import scorecard_page  # noqa: E402
 
 DOCUMENTS = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
@@ -239,3 +242,64 @@ def test_readme_states_what_was_measured():
         kinds = ("holds", "holds in part", "undecided", "does not hold")
         counts = [len(verdicts), *(verdicts.count(kind) for kind in kinds)]
         assert f"| {title} | {' | '.join(map(str, counts))} |" in readme
+
+
+# --- what is mended in each page ----------------------------------------------------------------
+
+
+def script(filename, body=""):
+    return SimpleNamespace(filename=filename, attributes={"body": body} if body else {})
+
+
+def test_scripts_stand_in_a_page_once_and_those_of_thebe_not_at_all():
+    files = [
+        script("a.js"),
+        script(None, "var x = 1"),
+        script(None, 'const THEBE_JS_URL = "https://"'),
+        script("sphinx-thebe.js"),
+        script("a.js"),
+        script(None, "var x = 1"),
+        script(None, "var x = 2"),
+    ]
+    context = {"script_files": files, "css_files": ["_static/sphinx-thebe.css", "_static/b.css"]}
+    page_scripts.clean_files(None, "page", "page.html", context, None)
+    assert context["script_files"] == [files[0], files[1], files[6]]
+    assert context["css_files"] == ["_static/b.css"]
+
+
+def test_a_long_signature_is_no_list_of_definitions():
+    line = '<dd><em class="sig-param">{}</em>,</dd>\n'
+    other = "<dl>\n<dt>term</dt>\n<dd><p>text</p></dd>\n</dl>"
+    body = f"<dl>\n{line.format('X')}{line.format('eps')}</dl>\n{other}"
+    context = {"body": body + '<div role="list" class="citation-list">'}
+    page_scripts.clean_body(None, "page", "page.html", context, None)
+    assert context["body"].count('<span class="sig-line"><em class="sig-param">') == 2
+    assert other in context["body"] and context["body"].count("<dd>") == 1
+    assert context["body"].endswith("<div>")
+
+
+@pytest.mark.parametrize(("suffix", "n_buttons"), [(".md", 1), (".ipynb", 2)])
+def test_only_notebooks_can_be_launched(suffix, n_buttons):
+    app = SimpleNamespace(env=SimpleNamespace(doc2path=lambda page: page + suffix))
+    context = {"header_buttons": [{"label": "launch-buttons"}, {"label": "download-buttons"}]}
+    page_scripts.clean_buttons(app, "page", "page.html", context, object())
+    assert len(context["header_buttons"]) == n_buttons
+
+
+def test_the_page_on_own_data_runs(tmp_path, monkeypatch, capsys):
+    atlas = rpumap.datasets.pancreas(source="simulated")[::8].copy()
+    atlas.obs["cell_type"] = atlas.obs["clusters"]
+    atlas.layers["counts"] = atlas.X.copy()
+    atlas.X = atlas.X.log1p()
+    atlas[::2].write_h5ad(tmp_path / "atlas.h5ad")
+    atlas[1::2].write_h5ad(tmp_path / "query.h5ad")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(matplotlib.pyplot, "show", lambda: None)
+    blocks = re.findall(r"```python\n(.*?)```", text(ROOT / "book/own_data.md"), re.DOTALL)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert "# Reference map" in capsys.readouterr().out
+    assert names["query"].obsm["X_umap"].shape == (231, 2)
+    matplotlib.pyplot.close("all")

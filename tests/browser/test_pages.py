@@ -1,0 +1,152 @@
+"""Every page of the built book in a browser: ``make browser``, after ``make book``.
+
+At the widths of a desk and of a phone, light and dark: no error, nothing from outside, nothing cut
+or covered, nothing that keyboard or screen reader cannot use.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+WIDTHS = {"desk": 1280, "phone": 390}
+THEMES = ("light", "dark")
+SERIOUS = ("serious", "critical")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+
+pytestmark = pytest.mark.browser
+
+
+def documents(node: Any) -> Iterator[str]:
+    """Find the files that a table of contents names."""
+    if isinstance(node, dict):
+        if "file" in node:
+            yield node["file"]
+        for inner in node.values():
+            yield from documents(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            yield from documents(inner)
+
+
+PAGES = [TOC["root"], *documents(TOC), "search", "genindex"]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium, such as Debian's package of that name")
+    if not (HTML / "index.html").exists():
+        pytest.skip("needs the pages: make book")
+    with sync_api.sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(
+    scope="module", params=[(width, theme) for width in WIDTHS for theme in THEMES], ids="-".join
+)
+def opened(request, chromium):
+    """Give a function that opens a page, and tells what was said and asked for meanwhile."""
+    width, theme = request.param
+    size = {"width": WIDTHS[width], "height": 844}
+    context = chromium.new_context(viewport=size, color_scheme=theme, reduced_motion="reduce")
+
+    @functools.cache
+    def open_page(name: str) -> tuple[Any, list[str], list[str]]:
+        page, said, asked = context.new_page(), [], []
+        page.on("console", lambda message: said.append(message.text) if loud(message) else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda sent: asked.append(sent.url))
+        page.goto((HTML / f"{name}.html").as_uri())
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        return page, said, [url for url in asked if not url.startswith(("file:", "data:"))]
+
+    yield open_page
+    context.close()
+
+
+def loud(message: Any) -> bool:
+    return message.type in ("error", "warning")
+
+
+MISSING_IMAGES = """() => [...document.images]
+    .filter((image) => image.getAttribute("src") && image.complete && !image.naturalWidth)
+    .map((image) => image.src)"""
+TOO_WIDE = """() => {
+    const root = document.documentElement;
+    return root.scrollWidth - root.clientWidth;
+}"""
+# A formula may scroll by itself; its number must not lie on it, nor may its height be cut.
+BAD_FORMULAS = """() => [...document.querySelectorAll("div.math")].filter((block) => {
+    const formula = block.querySelector("mjx-container");
+    const number = block.querySelector(".eqno");
+    if (!formula) return true;
+    const [a, box] = [formula.firstElementChild, formula].map((e) => e.getBoundingClientRect());
+    const scrolls = getComputedStyle(formula).overflowX === "auto";
+    const b = number?.getBoundingClientRect();
+    const covered = b && b.left < Math.min(a.right, box.right) - 1 && b.right > a.left + 1
+        && b.top < a.bottom - 1 && b.bottom > a.top + 1;
+    return covered || (a.right > box.right + 1 && !scrolls)
+        || formula.scrollHeight > formula.clientHeight + 1;
+}).map((block) => block.id || block.textContent.slice(0, 60))"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole(opened, name):
+    page, said, asked = opened(name)
+    assert said == []
+    assert asked == []
+    assert page.evaluate(MISSING_IMAGES) == []
+    assert page.evaluate(TOO_WIDE) == 0
+    assert page.evaluate(BAD_FORMULAS) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_can_be_used_by_all(opened, name):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page, _, _ = opened(name)
+    rules = {"label-content-name-mismatch": {"enabled": True}}  # off by default, as experimental
+    found = axe.Axe().run(page, options={"rules": rules}).response["violations"]
+    assert [
+        f"{violation['id']}: {node['html'][:120]}"
+        for violation in found
+        if violation["impact"] in SERIOUS
+        for node in violation["nodes"]
+    ] == []
+
+
+SEARCHES = {
+    "install": "book/own_data",
+    "save a model": "book/own_data",
+    "batch effect": "book/own_data",
+    "out of distribution": "book/own_data",
+    "how many cells do I need": "book/own_data",
+    "pickle": "book/own_data",
+    "hyperparameters": "book/own_data",
+    "dual norm": "notebooks/07_crown_derivation",
+    "doublet": "notebooks/05_gap_filling",
+}
+
+
+@pytest.mark.parametrize("words", SEARCHES)
+def test_a_search_finds_the_right_page_first(chromium, words):
+    page = chromium.new_page()
+    page.goto(f"{(HTML / 'search.html').as_uri()}?{urlencode({'q': words})}")
+    page.wait_for_selector("#search-results ul.search li a", timeout=20_000)
+    first = page.locator("#search-results ul.search li a").first.get_attribute("href")
+    page.close()
+    assert first.split("#")[0].split("?")[0] == f"{SEARCHES[words]}.html"
