@@ -90,7 +90,7 @@ class LabelIndex:
     names : sequence of str
         The labels.
     threshold : float
-        :math:`\\tau`; infinite if there were too few calibration cells.
+        :math:`\tau`; infinite if there were too few calibration cells.
     quantile : float
         Largest strangeness of a label in a conformal set; infinite if there were too few.
     """
@@ -251,7 +251,7 @@ def quantile(scores: np.ndarray, level: float) -> float:
     Returns
     -------
     float
-        The :math:`\\lceil (1 - level) (n + 1) \\rceil`-th smallest score; infinite if `n` is too
+        The :math:`\lceil (1 - level) (n + 1) \rceil`-th smallest score; infinite if `n` is too
         small for that.
 
     Examples
