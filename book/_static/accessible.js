@@ -35,5 +35,6 @@
     name();
     mark();
     new ResizeObserver(mark).observe(document.body);
+    document.documentElement.dataset.accessible = "";
   });
 })();

@@ -72,7 +72,7 @@ def opened(request, chromium):
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda sent: asked.append(sent.url))
         page.goto((HTML / f"{name}.html").as_uri())
-        page.evaluate("() => window.MathJax?.startup?.promise")
+        page.wait_for_selector("html[data-accessible]", state="attached")  # accessible.js is done
         return page, said, [url for url in asked if not url.startswith(("file:", "data:"))]
 
     yield open_page
