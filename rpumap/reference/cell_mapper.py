@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rpumap.estimator import ParametricUMAP
-from rpumap.preprocessing import Preprocessor, moments
+from rpumap.preprocessing import Preprocessor
 from rpumap.reference.label_index import Found, LabelIndex
 from rpumap.verification.certify import Method, certify
 from rpumap.verification.labels import labels_are_certain
@@ -36,37 +36,6 @@ BOX = np.dtype([("lower", np.float32, (2,)), ("upper", np.float32, (2,))])
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Means and standard deviations of a query's own genes, scaled and as logarithms.
-
-    Parameters
-    ----------
-    mean, std : ndarray of shape (n_genes,)
-        Of the scaled counts.
-    mean_of_logs, std_of_logs : ndarray of shape (n_genes,)
-        Of their logarithms.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
-    mean_of_logs: np.ndarray
-    std_of_logs: np.ndarray
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> Moments:
-        """Compute them from scaled counts; NaN for genes that were not measured."""
-        return cls(*moments(values), *moments(np.log1p(values)))
-
-    def z_scores(self, values: np.ndarray) -> np.ndarray:
-        """Return z-scores of scaled counts, float32; NaN is 0."""
-        return np.nan_to_num((values - self.mean) / self.std).astype(np.float32)
-
-    def z_of_logs(self, values: np.ndarray) -> np.ndarray:
-        """Return z-scores of the logarithms of scaled counts; NaN stays."""
-        return (np.log1p(values) - self.mean_of_logs) / self.std_of_logs
-
-
-@dataclass(frozen=True)
 class CellMapper:
     """Map cells: a function from a table of counts to records, which other processes can call.
 
@@ -81,8 +50,6 @@ class CellMapper:
         Radius of the balls, in standard deviations of a gene.
     method : {"crown", "crown_ibp", "ibp"} or None
         See :func:`rpumap.certify`; None: no certificates, and a radius of NaN.
-    moments : Moments, optional
-        In place of those of the reference.
     """
 
     preprocessor: Preprocessor
@@ -90,7 +57,6 @@ class CellMapper:
     index: LabelIndex
     eps: float = 0.0
     method: Method | None = None
-    moments: Moments | None = None
 
     def __call__(self, table: AnnData) -> np.ndarray:
         """Return what is said of each cell.
@@ -106,11 +72,8 @@ class CellMapper:
             Records of the type `RECORD`. Labels are places in ``index.names``.
         """
         values = self.preprocessor.scale(table)
-        if self.moments is None:
-            X, z = self.preprocessor.standardize(values), self.index.coordinates(values)
-        else:
-            X, z = self.moments.z_scores(values), self.index.project(self.moments.z_of_logs(values))
-        Z, found = self.model.transform(X), self.index.query(z)
+        X = self.preprocessor.standardize(values)
+        Z, found = self.model.transform(X), self.index.query(self.index.coordinates(values))
         records = np.zeros(len(X), RECORD)
         records["coordinates"], records["label"] = Z, found.label
         records["confidence"], records["novelty"] = found.confidence, found.novelty

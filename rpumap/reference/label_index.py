@@ -122,11 +122,7 @@ class LabelIndex:
         -------
         ndarray of shape (n_cells, n_components of all spaces), float32
         """
-        return self.project((np.log1p(values) - self.mean) / self.std)
-
-    def project(self, z: np.ndarray) -> np.ndarray:
-        """Turn z-scores of logarithms into coordinates; NaN is 0."""
-        z = np.nan_to_num(z, nan=0.0)
+        z = np.nan_to_num((np.log1p(values) - self.mean) / self.std, nan=0.0)
         parts = [(z @ space.projection).astype(np.float32) for space in self.spaces]
         return np.concatenate(parts, axis=1)
 

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,18 @@ from rpumap._validation import check_choice, check_flag, check_integer, check_la
 from rpumap.estimator import ParametricUMAP
 from rpumap.fine_tuning import resist_dropout, robustify
 from rpumap.metrics import trustworthiness
-from rpumap.preprocessing import Preprocessor
+from rpumap.preprocessing import Preprocessor, moments
 from rpumap.reference.cell_mapper import (
     K_MAP,
     NOT_HERE,
     CellBoxes,
     CellMapper,
-    Moments,
     labels_on_map,
     verdict_names,
 )
 from rpumap.reference.file import ReferenceFileError, read_file, write_file
 from rpumap.reference.genes import Match, rename_genes
-from rpumap.reference.label_index import choose_stored, fit_index
+from rpumap.reference.label_index import LabelIndex, choose_stored, fit_index
 from rpumap.reference.schema import from_parts, to_parts
 from rpumap.reference.tables import CHUNK, Array, check_table, counts_of, for_each_cell, labels_of
 from rpumap.verification.certify import METHODS, Method
@@ -321,10 +320,10 @@ class ReferenceMap:
         check_flag("compute", compute)
         names = self._check_query(query, eps, method, gene_names, match)
         with listen() as said:
-            moments = self._own_moments(query, names) if correct else None
-            mapper = CellMapper(
-                self.preprocessor_, self.model_, self.index_, float(eps), method, moments
-            )
+            prep, index = self.preprocessor_, self.index_
+            if correct:
+                prep, index = self._corrected(query, names)
+            mapper = CellMapper(prep, self.model_, index, float(eps), method)
             records = self._for_each_cell(query, names, mapper)
         # obs in memory cannot hold what is yet to be computed
         if not isinstance(records, np.ndarray) and (compute or isinstance(query.obs, pd.DataFrame)):
@@ -426,7 +425,8 @@ class ReferenceMap:
                 )
             raise
 
-    def _own_moments(self, query: AnnData, names: np.ndarray) -> Moments:
+    def _corrected(self, query: AnnData, names: np.ndarray) -> tuple[Preprocessor, LabelIndex]:
+        """Return preprocessor and index with the moments of the query's own genes."""
         rows = np.sort(np.random.default_rng(0).permutation(query.n_obs)[:CHUNK])
         if len(rows) < LEAST_CELLS:
             raise ValueError(
@@ -434,7 +434,10 @@ class ReferenceMap:
                 f"{len(rows)}"
             )
         cells = counts_of(query, self.layer, rows, names)
-        return Moments.of(self.preprocessor_.scale(cells))
+        values, prep = self.preprocessor_.scale(cells), copy.copy(self.preprocessor_)
+        prep.mean_, prep.std_ = moments(values)
+        mean, std = moments(np.log1p(values))
+        return prep, replace(self.index_, mean=mean, std=std)
 
     def _write(self, query: AnnData, records: Array, *, certified: bool) -> None:
         labels = list(self.index_.names)

@@ -15,7 +15,6 @@ import rpumap
 from rpumap.reference.cell_mapper import (
     CellBoxes,
     CellMapper,
-    Moments,
     labels_on_map,
     verdict_names,
 )
@@ -108,15 +107,3 @@ def test_boxes_are_those_of_certify(parts):
     lower, upper = rpumap.certify(parts[1], parts[0].transform(table), 0.1, "l2")
     np.testing.assert_array_equal(boxes["lower"], lower)
     np.testing.assert_array_equal(boxes["upper"], upper)
-
-
-def test_moments_are_of_scaled_counts_and_of_their_logarithms():
-    values = np.random.default_rng(0).gamma(2.0, 3.0, (500, 4))
-    values[:, 2], values[:, 3] = 5.0, np.nan  # constant, and not measured
-    own = Moments.of(values)
-    for z in (own.z_scores(values), own.z_of_logs(values)):
-        np.testing.assert_allclose(z[:, :2].mean(axis=0), 0, atol=1e-6)
-        np.testing.assert_allclose(z[:, :2].std(axis=0, ddof=1), 1, rtol=1e-6)
-        np.testing.assert_allclose(z[:, 2], 0, atol=1e-6)
-    assert (own.z_scores(values)[:, 3] == 0).all()
-    assert np.isnan(own.z_of_logs(values)[:, 3]).all()

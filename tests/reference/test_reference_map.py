@@ -236,6 +236,27 @@ def test_a_correction_removes_factors_of_genes_and_warns(ref):
         ref.map(cells(20, 7), correct=True)
 
 
+def test_a_correction_takes_moments_of_scaled_counts_and_of_their_logarithms(ref, query):
+    genes = ref.preprocessor_.genes_
+    query.obs["library_size"] = 1e4  # so that a constant count stays one when it is scaled
+    counts = query.X.toarray()
+    counts[:, query.var_names == genes[0]] = 5.0
+    query.X = sparse.csr_matrix(counts)
+    part = query[:, query.var_names != genes[1]].copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the gene, and of the sizes
+        prep, index = ref._corrected(part, part.var_names.to_numpy())
+        values = ref.preprocessor_.scale(part)
+    z_of_logs = (np.log1p(values) - index.mean) / index.std
+    for z in (prep.standardize(values).astype(np.float64), z_of_logs):
+        np.testing.assert_allclose(z[:, 2:].mean(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(z[:, 2:].std(axis=0, ddof=1), 1, rtol=1e-6)
+        np.testing.assert_allclose(z[:, 0], 0, atol=1e-6)
+    assert (prep.standardize(values)[:, 1] == 0).all()
+    assert np.isnan(z_of_logs[:, 1]).all()
+    assert ref.preprocessor_ is not prep and np.isfinite(ref.preprocessor_.mean_).all()
+
+
 def test_a_query_that_is_all_strange_says_so(ref, query):
     query.X = query.X[:, np.random.default_rng(0).permutation(query.n_vars)]
     with pytest.warns(UserWarning, match="% of the cells are unlike"):
