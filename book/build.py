@@ -17,13 +17,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import address
+import convert_notebooks
+import lessons
+import memory
 import performance_page
 import scorecard_page
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
 CACHE = BUILD / ".jupyter_cache"
+CONFIG = BUILD / "_config.yml"
 KEY = BUILD / "execution.key"
 
 # What a page loads while it is read. Links that a reader may follow are no matter.
@@ -77,8 +83,20 @@ def prepare(force: bool) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     BUILD.mkdir(exist_ok=True)
     KEY.write_text(key)
+    write_config()
     performance_page.write()
     scorecard_page.write()
+    lessons.write_data_files()
+
+
+def write_config() -> None:
+    """Write the settings of jupyter-book, with what leads to the repository, if it is known."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    for name, value in address.book_config().items():
+        config[name] = {**config.get(name, {}), **value} if isinstance(value, dict) else value
+    extensions = config["sphinx"]["local_extensions"]  # their folders are relative to this file
+    config["sphinx"]["local_extensions"] = {n: str(ROOT / f) for n, f in extensions.items()}
+    CONFIG.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8")
 
 
 def settle_kernels() -> None:
@@ -87,6 +105,7 @@ def settle_kernels() -> None:
     profile.mkdir(parents=True, exist_ok=True)
     # that connections within one machine are not encrypted is known
     (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n")
+    memory.prepare(profile / "startup")
     os.environ["IPYTHONDIR"] = str(BUILD / "ipython")
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     # tqdm would like ipywidgets, which pages cannot show
@@ -96,7 +115,7 @@ def settle_kernels() -> None:
 def run_jupyter_book(builder: str) -> int:
     """Run jupyter-book so that any warning fails, and return its exit status."""
     program = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "build", str(ROOT)]
+    command = [sys.executable, "-c", program, "build", str(ROOT), "--config", str(CONFIG)]
     command += ["--builder", builder, "-n", "-W", "--keep-going"]
     return subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL).returncode
 
@@ -146,16 +165,24 @@ def build_html(force: bool) -> list[str]:
     documents = table_of_contents()
     status = run_jupyter_book("html")
     keep_of_mathjax()
+    # what the download buttons give
+    convert_notebooks.write("colab", HTML / "_sources" / "notebooks")
     pages = [HTML / "index.html", *(HTML / f"{document}.html" for document in documents)]
     problems = [problem for page in pages for problem in problems_of_page(page)]
+    problems += [
+        f"{name} takes {peak:.0f} MB, of {memory.MOST}"
+        for name, peak in memory.peaks().items()
+        if peak > memory.MOST
+    ]
     if status:
         problems.append(f"jupyter-book ended with status {status}: see the warnings above")
     if not problems:
         rows = [(Path(document).stem, seconds) for document, seconds in executed(documents)]
         width = max([len("chapter"), *(len(name) for name, _ in rows)])
-        print(f"\n{'chapter':<{width}}  seconds")
+        peaks = memory.peaks()
+        print(f"\n{'chapter':<{width}}  seconds  peak MB")
         for name, seconds in rows:
-            print(f"{name:<{width}}  {seconds:7.1f}")
+            print(f"{name:<{width}}  {seconds:7.1f}  {peaks.get(name, 0):7.0f}")
         print(f"{'all':<{width}}  {sum(seconds for _, seconds in rows):7.1f}")
         print(f"\nThe book is in {HTML / 'index.html'}")
     return problems

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from address import BRANCH, CONVERTED
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -38,12 +40,17 @@ def clean_files(app: Sphinx, page: str, template: str, context: dict, doctree: A
 
 
 def clean_buttons(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
-    """Offer to run notebooks only: elsewhere a page in Markdown is text."""
-    if doctree is not None and not app.env.doc2path(page).endswith(".ipynb"):
-        buttons = context.get("header_buttons", [])
-        context["header_buttons"] = [
-            button for button in buttons if button.get("label") != "launch-buttons"
-        ]
+    """Offer to run notebooks only, and on Colab those that were converted for it."""
+    if doctree is None:
+        return
+    launch = [b for b in context.get("header_buttons", []) if b.get("label") == "launch-buttons"]
+    if not app.env.doc2path(page).endswith(".ipynb"):
+        for button in launch:
+            context["header_buttons"].remove(button)
+    for button in [button for group in launch for button in group.get("buttons", [])]:
+        url = button.get("url", "")
+        if "colab.research.google.com" in url:
+            button["url"] = url.replace(f"/blob/{BRANCH}/notebooks/", f"/blob/{CONVERTED}/")
 
 
 def clean_body(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:

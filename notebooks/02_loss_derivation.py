@@ -14,61 +14,115 @@
 # %% [markdown]
 # # The loss: attraction and repulsion
 #
-# The last chapter turned cells into a graph: which cells are close, and how strongly they are
-# connected. How do we measure how badly an embedding represents that graph? The answer, the loss,
-# has two terms: one pulls neighbours together, one pushes non-neighbours apart.
-#
-# ## What you will do
-#
-# - Compute the loss of an embedding of three points by hand, with exact numbers.
-# - Follow the paper from its eq. 12 to eq. 1, 2, 3 and 4, and correct its slips on the way.
-# - Derive the two forces by hand, and let automatic differentiation check them.
-# - Lay out twenty points under six versions of the loss.
-# - Measure, on cells, which similarities the sampled loss leads to.
-#
-# ## What you will learn
-#
-# - Why cross-entropy is the loss for predicted probabilities.
-# - How `min_dist` becomes the constants $a$ and $b$, and how to avoid NaN.
-# - Why a few random pairs can stand in for all of them, and what changes when they do.
-# - How the probability-based and the graph-based loss differ.
-#
-# ## What you need
-#
-# - [The fuzzy graph](01_fuzzy_graph), or at least its result: edge strengths $p_{ij}$.
-# - Derivatives and logarithms (natural ones throughout). NumPy, and a little PyTorch.
-
-# %% tags=["remove-cell"]
-import importlib.util
-import subprocess
-import sys
-
-if importlib.util.find_spec("rpumap") is None:  # on Colab
-    needed = ["umap-learn", "git+https://github.com/rpumap/rpumap"]
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *needed], check=True)
+# [The last chapter](01_fuzzy_graph) turned cells into a graph: which cells are close, and how
+# strongly they are connected. How do we measure how badly an embedding represents that graph? The
+# loss does it by two terms: one pulls neighbours together, one pushes non-neighbours apart. What does
+# each of them do to a map, and what changes if only a sample of the pairs is used?
 
 # %%
-import warnings
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import curve_fit
+from scipy.optimize import curve_fit, minimize_scalar
 from scipy.special import xlogy
 from scipy.stats import spearmanr
 from torch.nn.functional import softplus
 
 import rpumap
 from rpumap.chapters.comparison import describe_cells
+from rpumap.chapters.display import say
 from rpumap.chapters.style import use_style
-from rpumap.plotting import COLORS, INK
+from rpumap.plotting import COLORS, INK, MARKERS
 
 use_style()
 
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six small maps of twenty points, joined by edges: dots for the stem, triangles and squares for two branches. Attraction alone and eq. 2 without its bracket shrink to a spot, repulsion alone stretches the tree, and eq. 2, 3 and 4 show three branches."}, "figure": {"caption": "Twenty points of a branching lineage (dots: the stem; triangles and squares: two branches) under six losses: each of the two terms alone; eq. 2 of the paper {cite:p}`zhang2023robust` as it is printed, without a bracket, and with it; and its two sampled versions, eq. 3 and eq. 4. Line width is edge strength; each title gives the largest distance on the map.", "name": "fig-loss-toy"}}
+branch = np.repeat([0, 1, 2], [8, 6, 6])
+cells = np.random.default_rng(1).normal(0, 0.35, (20, 10))  # noise
+cells[:8, 0] += np.arange(8)  # the stem runs along the first axis
+cells[8:, 0] += 7.5  # both branches start at its end
+cells[8:14, 1] += np.arange(1, 7)  # one along the second axis
+cells[14:, 2] += np.arange(1, 7)  # one along the third
+neighbors = rpumap.graph.nearest_neighbors(cells, n_neighbors=4)
+P = rpumap.graph.fuzzy_graph(*neighbors).toarray().astype(np.float64)
+
+centred = cells - cells.mean(0)
+components = np.linalg.svd(centred, full_matrices=False)[2][:2]
+z20 = torch.as_tensor(centred @ components.T)  # where descent starts
+
+p20, on_edge = torch.as_tensor(P), torch.as_tensor(P > 0).double()
+s20, k20 = p20.sum(1), on_edge.sum(1)
+r3 = 0.5 * torch.outer(k20, k20) / k20.sum()
+r4 = 0.5 * torch.outer(s20, s20) / s20.sum()
+names = ["attraction alone", "repulsion alone", "eq. 2, no bracket"]
+names += ["eq. 2", "eq. 3", "eq. 4"]
+pulls = torch.stack([p20, 0 * p20, p20, p20, p20, p20])
+pushes = [0 * p20, 1 - p20, p20 - 1, 1 - p20, on_edge * (1 - p20) + r3, r4]
+pushes = torch.stack(pushes)
+
+maps = z20.repeat(6, 1, 1).requires_grad_()
+for step in range(4000):
+    squared = (maps[:, :, None] - maps[:, None]).square().sum(-1)
+    t = rpumap.losses.log_odds(squared, *rpumap.losses.fit_ab())
+    total = (pulls * softplus(t) + pushes * softplus(-t)).triu(1).sum()
+    (slope,) = torch.autograd.grad(total, maps)
+    maps.data -= 0.03 * (1 - step / 4000) * slope
+opening = dict(zip(names, maps.detach(), strict=True))
+once = np.argwhere(np.triu(P) > 0)  # each edge in one direction
+
+fig, axes = plt.subplots(2, 3, figsize=(5, 4.4))
+for ax, (name, layout) in zip(axes.flat, opening.items(), strict=True):
+    middle = (layout.amax(0) + layout.amin(0)) / 2
+    centre = (layout - middle).numpy()
+    for i, j in once:
+        ends = centre[[i, j]].T
+        ax.plot(*ends, color=INK, linewidth=0.3 + 2 * P[i, j], alpha=0.6)
+    for kind in range(3):
+        look = {"color": COLORS[kind], "marker": MARKERS[kind], "zorder": 2}
+        ax.scatter(*centre[branch == kind].T, s=20, **look)
+    width = torch.cdist(layout, layout).max().item()
+    reach = max(1.0, 0.6 * width)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    ax.set(xticks=[], yticks=[], title=f"{name}\n{width:.1f} wide")
+    ax.spines[["top", "right"]].set_visible(True)
+plt.show()
+
+# %% tags=["remove-input"]
+wide = {name: torch.cdist(z, z).max().item() for name, z in opening.items()}
+strengths = P[tuple(once.T)]
+order = {}
+for name in ("eq. 2", "eq. 3", "eq. 4"):
+    lengths = (opening[name][once[:, 0]] - opening[name][once[:, 1]]).norm(
+        dim=1
+    )
+    order[name] = spearmanr(strengths, lengths.numpy()).statistic
+best = min(order, key=order.get)
+say(f"""
+Attraction alone moves all points to one position: the map is
+{wide["attraction alone"]:.1f} wide. Repulsion alone stretches every edge
+({wide["repulsion alone"]:.1f}). Eq. 2 without its bracket collapses too
+({wide["eq. 2, no bracket"]:.1f}). With both terms, and the right signs, three
+maps show the stem and its two branches. They differ in size, and in how well
+lengths show strengths: the rank correlation between the strength of an edge
+and its length is {order["eq. 2"]:.2f} under eq. 2, {order["eq. 3"]:.2f} under
+eq. 3 and {order["eq. 4"]:.2f} under eq. 4. It is closest to -1, where every
+stronger edge would be shorter, under {best}.
+""")
+
 # %% [markdown]
-# SciPy fits curves and evaluates $x \log y$ at $x = 0$. PyTorch differentiates, and pandas prints
-# tables. `use_style` makes figures readable on light and dark pages.
+# ## What you will learn
+#
+# After this chapter you can
+#
+# - compute the loss of a small embedding by hand, and correct the slips in the paper's eq. 1 to 3;
+# - derive the forces of attraction and repulsion, and check a gradient by automatic differentiation;
+# - write both terms so that neither their values nor their slopes become infinite or NaN;
+# - derive which weight a way of sampling puts on each pair, and which similarity results;
+# - decide between the probability-based and the graph-based weighting.
+#
+# **You need** [the fuzzy graph](01_fuzzy_graph), or at least its result, the edge strengths $p_{ij}$;
+# derivatives and logarithms (natural ones throughout); NumPy, and a little PyTorch.
 #
 # ## Two probabilities for each pair
 #
@@ -102,7 +156,7 @@ use_style()
 #
 # $$ -\,p \log q - (1 - p) \log(1 - q) , $$ (eq-loss-cross-entropy)
 #
-# the {term}`cross-entropy`. It is lowest at $q = p$ (exercise 1). Even there it is above zero,
+# the {term}`cross-entropy`. It is lowest at $q = p$ ({ref}`exercise <ex-loss-minimum>`). Even there it is above zero,
 # unless $p$ is 0 or 1: it equals the *entropy* $-p \log p - (1 - p) \log(1 - p)$. The part that
 # depends on the embedding is the difference of the two. Summed over pairs, that is eq. 12 of the
 # paper:
@@ -130,18 +184,21 @@ use_style()
 # $$
 #
 # Below, `xlogy(x, y)` is $x \log y$ with that convention built in. Plain NumPy would give NaN
-# for the pair with $p = 0$. `first` and `second` list the ends of the pairs.
+# for the pair with $p = 0$.
 
 # %%
 position = np.array([0.0, 1.0, 3.0])
 first, second = np.array([0, 1, 0]), np.array([1, 2, 2])
 p3 = np.array([1, 1 / 2, 0])
 q3 = 1 / (1 + (position[first] - position[second]) ** 2)
-assert np.allclose(q3, [1 / 2, 1 / 5, 1 / 10])
 
-eq12 = (xlogy(p3, p3 / q3) + xlogy(1 - p3, (1 - p3) / (1 - q3))).sum()
-assert np.isclose(eq12, np.log(25 / 9))
+certain = xlogy(p3, p3 / q3)
+eq12 = (certain + xlogy(1 - p3, (1 - p3) / (1 - q3))).sum()
 print(f"eq. 12 for three points: {eq12:.4f}")
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the check", "code_prompt_hide": "Hide the check"}
+assert np.allclose(q3, [1 / 2, 1 / 5, 1 / 10])
+assert np.isclose(eq12, np.log(25 / 9))
 
 # %% [markdown]
 # ## From eq. 12 to eq. 1 and eq. 2
@@ -173,35 +230,44 @@ print(f"eq. 12 for three points: {eq12:.4f}")
 entropy = -(xlogy(p3, p3) + xlogy(1 - p3, 1 - p3)).sum()
 near, far = -xlogy(p3, q3), -xlogy(1 - p3, 1 - q3)
 eq2 = (near + far).sum()
-assert np.isclose(eq12, eq2 - entropy) and np.isclose(entropy, np.log(2))
-assert np.isclose(eq2, np.log(50 / 9))
+edges_only = (near + far)[p3 > 0].sum()
+no_bracket = (near - far).sum()
+print(f"eq. 2: {eq2:.3f}, and eq. 12 plus entropy: {eq12 + entropy:.3f}")
+print(f"over edges only {edges_only:.3f}, no bracket {no_bracket:.3f}")
 
-edges_only, no_bracket = (near + far)[p3 > 0].sum(), (near - far).sum()
-assert np.isclose(edges_only, np.log(5)) and np.isclose(no_bracket, np.log(3.6))
-print(f"eq. 2 {eq2:.3f}, over edges only {edges_only:.3f}, without the bracket {no_bracket:.3f}")
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the check", "code_prompt_hide": "Hide the check"}
+assert np.isclose(eq12, eq2 - entropy) and np.isclose(entropy, np.log(2))
+assert np.isclose(eq2, np.log(50 / 9)) and np.isclose(edges_only, np.log(5))
+assert np.isclose(no_bracket, np.log(3.6))
 
 # %% [markdown]
-# Does a bracket matter? Plot both readings for one pair.
+# Plot both readings for one pair.
 
-# %% mystnb={"image": {"alt": "Two panels. Left: three convex curves of the loss against the similarity q, for p of 0, one half and 1, each lowest where q equals p. Right: the same without the bracket; the curves for p of 0 and one half fall without limit as q approaches 1."}, "figure": {"caption": "Loss of one pair against its similarity $q$. Left: eq. 2; dots mark the lowest loss, at $q = p$. Right: eq. 2 with the minus sign on the first term only. For every $p$ below 1 it falls without limit as $q$ nears 1.", "name": "fig-loss-cross-entropy"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels. Left: three convex curves of the loss against the similarity q, for p of 0, one half and 1, each lowest where q equals p. Right: the same without the bracket; the curves for p of 0 and one half fall without limit as q approaches 1."}, "figure": {"caption": "Loss of one pair against its similarity $q$. Left: eq. 2; dots mark the lowest loss, at $q = p$. Right: eq. 2 with the minus sign on the first term only. For every $p$ below 1 it falls without limit as $q$ nears 1.", "name": "fig-loss-cross-entropy"}}
 similarity = np.linspace(0.002, 0.998, 499)
-fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.2), sharey=True)
-for p_pair, style, color in zip((0, 0.5, 1), ("-", "--", "-."), COLORS[:3], strict=True):
-    pull, push = -p_pair * np.log(similarity), -(1 - p_pair) * np.log(1 - similarity)
-    axes[0].plot(similarity, pull + push, style, color=color, label=f"$p = {p_pair}$")
+fig, axes = plt.subplots(1, 2, figsize=(5, 3.4), sharey=True)
+looks = zip((0, 0.5, 1), ("-", "--", "-."), COLORS[:3], strict=True)
+for p_pair, style, color in looks:
+    pull = -p_pair * np.log(similarity)
+    push = -(1 - p_pair) * np.log(1 - similarity)
+    both, label = pull + push, f"$p = {p_pair}$"
+    axes[0].plot(similarity, both, style, color=color, label=label)
     axes[1].plot(similarity, pull - push, style, color=color)
-    best = np.argmin(pull + push)
+    best = np.argmin(both)
     assert abs(similarity[best] - p_pair) < 0.003
-    axes[0].plot(similarity[best], (pull + push)[best], "o", color=color, clip_on=False)
-axes[0].set(xlabel="similarity $q$", ylabel="loss of the pair", title="eq. 2", ylim=(-4, 4))
-axes[1].set(xlabel="similarity $q$", title="eq. 2, no bracket")
-axes[0].legend(loc="lower left")
+    dot = {"color": color, "clip_on": False}
+    axes[0].plot(similarity[best], both[best], "o", **dot)
+axes[0].set(ylabel="loss of the pair", title="eq. 2", ylim=(-4, 4))
+axes[1].set(title="eq. 2, no bracket")
+for ax in axes:
+    ax.set(xlabel="similarity $q$", xticks=(0, 0.5, 1))
+fig.legend(loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
 # On the left each curve is lowest at $q = p$. On the right the loss of a pair with $p < 1$ has no
 # lower limit as the two points approach each other: $\log(1 - q) \to -\infty$ as $q \to 1$.
-# Minimising that formula moves all points to one position, as we will see below. The authors cannot
+# Minimising that formula moves all points to one position, as {numref}`fig-loss-toy` shows. The authors cannot
 # have meant it: their eq. 4 has the right signs.
 #
 # ## From distance to similarity: eq. 11
@@ -222,25 +288,34 @@ def curve(d, a, b):
 
 
 distance = np.linspace(0, 3, 300)
-fitted = {m: curve_fit(curve, distance, target_curve(distance, m))[0] for m in (0.1, 0.5, 0.99)}
+fitted = {}
+for m in (0.1, 0.5, 0.99):
+    fitted[m], _ = curve_fit(curve, distance, target_curve(distance, m))
 a, b = map(float, fitted[0.1])
+fits = pd.DataFrame(fitted, index=["a", "b"])
+fits.rename_axis(columns="min_dist").round(4)
 
-warnings.filterwarnings("ignore", message="IProgress not found")  # it is about progress bars
-from umap.umap_ import find_ab_params
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the check", "code_prompt_hide": "Hide the check"}
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about progress bars
+    from umap.umap_ import find_ab_params
 
 for min_dist, ab in fitted.items():
     assert np.allclose(ab, find_ab_params(1.0, min_dist))
     assert np.allclose(ab, rpumap.losses.fit_ab(1.0, min_dist))
-pd.DataFrame(fitted, index=["a", "b"]).rename_axis(columns="min_dist").round(4)
 
-# %% mystnb={"image": {"alt": "Two target curves, flat at 1 up to min_dist and then falling exponentially, drawn dotted, with smooth fitted curves over them for min_dist 0.1 and 0.99."}, "figure": {"caption": "The target curve (dotted) and eq. 11 fitted to it (lines), for two values of `min_dist` and a spread of 1.", "name": "fig-loss-curve"}}
-fig, ax = plt.subplots(figsize=(5, 3.2))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two target curves, flat at 1 up to min_dist and then falling exponentially, drawn dotted, with smooth fitted curves over them for min_dist 0.1 and 0.99."}, "figure": {"caption": "The target curve (dotted) and eq. 11 fitted to it (lines), for two values of `min_dist` and a spread of 1.", "name": "fig-loss-curve"}}
+fig, ax = plt.subplots(figsize=(5, 3.4))
 for m, color, style in ((0.1, COLORS[0], "-"), (0.99, COLORS[5], "--")):
-    ax.plot(distance, target_curve(distance, m), ":", color=color, linewidth=2.2)
-    ax.plot(distance, curve(distance, *fitted[m]), style, color=color, label=f"min_dist {m}")
-ax.set(
-    xlabel="distance on the map $d$", ylabel="similarity $q$", title="eq. 11 and the target curve"
-)
+    wanted, label = target_curve(distance, m), f"min_dist {m}"
+    ax.plot(distance, wanted, ":", color=color, linewidth=2.2)
+    ax.plot(
+        distance, curve(distance, *fitted[m]), style, color=color, label=label
+    )
+ax.set(xlabel="distance on the map $d$", ylabel="similarity $q$")
+ax.set_title("eq. 11 and the target curve")
 ax.legend()
 plt.show()
 
@@ -268,7 +343,7 @@ plt.show()
 # The second follows from $1 - q = e^{t}/(1 + e^{t}) = 1/(1 + e^{-t})$. One problem remains. At
 # $d = 0$ the log odds are $-\infty$, the repulsion is infinite, and its gradient has no
 # direction. We do as umap-learn does: its repulsive step divides by $d^2 + 0.001$. We put that
-# 0.001, called $\varepsilon$, into the log odds themselves, so that loss and gradient agree:
+# constant, called $\varepsilon$, into the log odds themselves, so that loss and gradient agree:
 # $t = \log a + b \log(d^2 + \varepsilon)$.
 
 # %%
@@ -276,7 +351,7 @@ EPSILON = 1e-3
 
 
 def log_odds(squared):
-    """Log odds t that two points are not neighbours, from their squared distance."""
+    """Log odds t of no edge, from the squared distance of two points."""
     return np.log(a) + b * torch.log(squared + EPSILON)
 
 
@@ -286,33 +361,49 @@ def safe(squared):
     return softplus(t), softplus(-t)
 
 
+# %% [markdown]
+# For comparison, both terms as they are printed. `clamp` cuts $q$ to a range, which is a common patch:
+# from $10^{-4}$ to $1 - 10^{-4}$ below.
+
+
+# %%
 def naive(squared, least=0.0):
-    """Attraction and repulsion by the formulas as printed, q held in range if asked."""
+    """Attraction and repulsion of a pair, without softplus."""
     q = 1 / (1 + a * squared.sqrt() ** (2 * b))
     q = q.clamp(least, 1 - least)
     return -torch.log(q), -torch.log(1 - q)
 
 
+def clipped(squared):
+    return naive(squared, least=1e-4)
+
+
 # %% [markdown]
 # Compare them in 32-bit floating point, in which networks are trained, for points at distance `z`
-# from the origin. `torch.autograd.grad` gives the slope of each term. `clamp` cuts $q$ to the range
-# from $10^{-4}$ to $1 - 10^{-4}$, which is a common patch.
+# from the origin. `torch.autograd.grad` gives the slope of each term.
 
 # %%
-formulas = {"naive": naive, "clipped": lambda squared: naive(squared, 1e-4), "safe": safe}
-far_away, table = (0.0, 1e-5, 1.0, 1e6), {}
-for term, pair in enumerate(("attraction", "repulsion")):
-    for name, formula in formulas.items():
+far_away, table = (0.0, 1e-5, 1e6), {}
+for k, term in enumerate(("attraction", "repulsion")):
+    for formula in (naive, clipped, safe):
         z = torch.tensor(far_away, requires_grad=True)
-        value = formula(z.square())[term]
-        table[pair, name, "value"] = value.tolist()
-        table[pair, name, "slope"] = torch.autograd.grad(value.sum(), z)[0].tolist()
-table = pd.DataFrame(table, index=map("{:g}".format, far_away)).T + 0.0  # turns -0 into 0
-assert np.isfinite(table.xs("safe", level=1)).all(axis=None)
+        value = formula(z.square())[k]
+        slope = torch.autograd.grad(value.sum(), z)[0]
+        row = [value[0].item(), *slope.tolist()]
+        table[f"{term}, {formula.__name__}"] = row
+columns = ["value at 0", *(f"slope at {at:g}" for at in far_away)]
+table = pd.DataFrame(table, index=columns).T + 0.0  # turns -0 into 0
 table.map("{:.2g}".format)
 
+# %% tags=["remove-cell"]
+safe_rows = table.loc[["attraction, safe", "repulsion, safe"]]
+assert np.isfinite(safe_rows).all(axis=None)
+assert safe_rows.iloc[0, -1] > 0
+assert table["slope at 0"].isna().sum() == 4
+assert table.loc["attraction, clipped", "slope at 1e+06"] == 0
+
 # %% [markdown]
-# The naive form fails where points meet: NaN slopes, infinite values. Such pairs do occur: a cell
+# The naive form fails where points meet: infinite values and NaN slopes. Such pairs do occur: a cell
 # may be drawn as its own negative sample, and two cells may share all their counts. One NaN makes
 # every weight of a network NaN. Clipping stays NaN at distance zero. And its slope is zero at large
 # distances, so a neighbour that is far away is never pulled back. The softplus form is finite in
@@ -337,32 +428,32 @@ table.map("{:.2g}".format)
 # Multiply. The gradients of the two terms with respect to $z_i$ are
 #
 # $$
-# \nabla_{z_i} (-\log q_{ij}) = \frac{2b\,(1 - q_{ij})}{d_{ij}^2 + \varepsilon}\,(z_i - z_j)
+# \begin{aligned}
+# & \nabla_{z_i} (-\log q_{ij}) \\
+# & \quad = \frac{2b\,(1 - q_{ij})}{d_{ij}^2 + \varepsilon}\,(z_i - z_j)
+# \end{aligned}
 # $$ (eq-loss-attraction)
 #
 # $$
-# \nabla_{z_i} \bigl(-\log (1 - q_{ij})\bigr)
-#   = -\frac{2b\,q_{ij}}{d_{ij}^2 + \varepsilon}\,(z_i - z_j) .
+# \begin{aligned}
+# & \nabla_{z_i} \bigl(-\log (1 - q_{ij})\bigr) \\
+# & \quad = -\frac{2b\,q_{ij}}{d_{ij}^2 + \varepsilon}\,(z_i - z_j) .
+# \end{aligned}
 # $$ (eq-loss-repulsion)
 #
 # Gradient descent steps *against* the gradient. So {eq}`eq-loss-attraction` moves $z_i$ towards
 # $z_j$: attraction. And {eq}`eq-loss-repulsion` moves it away: repulsion.
 #
 # For a whole embedding, let every pair have a weight $A_{ij}$ on its attraction and $R_{ij}$ on its
-# repulsion. Every loss in this chapter is given by these two matrices.
+# repulsion. Every loss in this chapter is given by these two matrices. `z[:, None] - z[None, :]` holds
+# the difference of every pair, and `triu(1)` keeps each pair once.
 
 
 # %%
 def pull_and_push(squared):
     """Coefficients of (z_i - z_j) in the two gradients, both positive."""
-    q = torch.sigmoid(-log_odds(squared))
-    return 2 * b * (1 - q) / (squared + EPSILON), 2 * b * q / (squared + EPSILON)
-
-
-def loss(z, A, R):
-    """Sum of A times attraction and R times repulsion, each pair counted once."""
-    t = log_odds((z[:, None] - z[None, :]).square().sum(-1))
-    return (A * softplus(t) + R * softplus(-t)).triu(1).sum()
+    q, over = torch.sigmoid(-log_odds(squared)), squared + EPSILON
+    return 2 * b * (1 - q) / over, 2 * b * q / over
 
 
 def gradient(z, A, R):
@@ -372,11 +463,17 @@ def gradient(z, A, R):
     return ((A * pull - R * push)[..., None] * difference).sum(1)
 
 
+# %%
+def loss(z, A, R):
+    """A times attraction plus R times repulsion, each pair counted once."""
+    t = log_odds((z[:, None] - z[None, :]).square().sum(-1))
+    return (A * softplus(t) + R * softplus(-t)).triu(1).sum()
+
+
 # %% [markdown]
-# `z[:, None] - z[None, :]` holds the difference of every pair, and `triu(1)` keeps each pair once.
 # The test: eight points, two of them on one spot and one far out, with random weights. Our
-# gradient must equal that of automatic differentiation. `gradcheck` is a second, independent
-# check: it changes each coordinate a little and takes finite differences.
+# gradient must equal that of automatic differentiation. (A second check, folded, takes finite
+# differences.)
 
 # %%
 draw = torch.Generator().manual_seed(0)
@@ -389,8 +486,11 @@ z.requires_grad_(True)
 automatic = torch.autograd.grad(loss(z, A, R), z)[0]
 by_hand = gradient(z, A, R)
 off = (automatic - by_hand).abs().max()
-print(f"largest slope {by_hand.abs().max():.2f}, largest difference {off:.0e}")
-assert off < 1e-12 and torch.autograd.gradcheck(lambda z: loss(z, A, R), z)
+print(f"largest slope {by_hand.abs().max():.2f}, difference {off:.0e}")
+assert off < 1e-12
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the check", "code_prompt_hide": "Hide the check"}
+assert torch.autograd.gradcheck(lambda z: loss(z, A, R), z)
 
 # %% [markdown]
 # ### Where the forces balance
@@ -403,10 +503,10 @@ assert off < 1e-12 and torch.autograd.gradcheck(lambda z: loss(z, A, R), z)
 # The paper's $\eta$, the *negative sample strength*, multiplies $w$. The next figure shows the
 # length of both forces, which is the coefficient times $d$.
 
-# %% mystnb={"image": {"alt": "Force against distance on logarithmic axes. Attraction rises, levels off near distance one half and falls. Three repulsion curves for weights 1, 0.1 and 0.01 fall steeply with distance; each crosses the attraction at a dot, the nearer the smaller the weight."}, "figure": {"caption": "The two forces between a pair of points. Dots mark the balance of {eq}`eq-loss-balance`: left of its dot a pair is pushed apart, right of it pulled together.", "name": "fig-loss-forces"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Force against distance on logarithmic axes. Attraction rises, levels off near distance one half and falls. Three repulsion curves for weights 1, 0.1 and 0.01 fall steeply with distance; each crosses the attraction at a dot, the nearer the smaller the weight."}, "figure": {"caption": "The two forces between a pair of points. Dots mark the balance of {eq}`eq-loss-balance`: left of its dot a pair is pushed apart, right of it pulled together.", "name": "fig-loss-forces"}}
 d = torch.logspace(-2.3, 1, 400, dtype=torch.float64)
 pull, push = pull_and_push(d.square())
-fig, ax = plt.subplots(figsize=(5.6, 3.8))
+fig, ax = plt.subplots(figsize=(5, 4.4))
 ax.loglog(d, pull * d, color=COLORS[0], linewidth=2, label="attraction")
 for w, style in ((1, "-"), (0.1, "--"), (0.01, ":")):
     balance = ((w / a) ** (1 / b) - EPSILON) ** 0.5
@@ -415,9 +515,9 @@ for w, style in ((1, "-"), (0.1, "--"), (0.01, ":")):
     at_pull, at_push = pull_and_push(torch.tensor(balance).square())
     assert np.isclose(at_pull, w * at_push)
     ax.plot(balance, at_pull * balance, "o", color=INK, zorder=3)
-ax.set(xlabel="distance on the map $d$", ylabel="force", title="Attraction and repulsion")
-ax.set_ylim(1e-4, 60)
-ax.legend()
+ax.set(xlabel="distance on the map $d$", ylabel="force", ylim=(1e-4, 60))
+ax.set_title("Attraction and repulsion")
+fig.legend(loc="outside lower center")
 plt.show()
 
 # %% [markdown]
@@ -425,25 +525,16 @@ plt.show()
 #
 # Eq. 2 runs over all pairs: with $n$ cells, $n^2$ terms a step, nearly all of them for
 # non-neighbours. So the paper draws a list of edges, and makes negative samples out of the same
-# list. We try it on a small graph: twenty cells on a branching lineage, a stem of eight and two
-# branches of six, in ten dimensions with some noise.
+# list. We try it on the small graph of {numref}`fig-loss-toy`: twenty cells on a branching lineage, in
+# ten dimensions, with some noise. `P` holds its strengths.
 
 # %%
-rng = np.random.default_rng(1)
-branch = np.repeat([0, 1, 2], [8, 6, 6])
-cells = rng.normal(0, 0.35, (20, 10))  # noise
-cells[:8, 0] += np.arange(8)  # the stem runs along the first axis
-cells[8:, 0] += 7.5  # both branches start at its end
-cells[8:14, 1] += np.arange(1, 7)  # one along the second axis
-cells[14:, 2] += np.arange(1, 7)  # one along the third
-
-indices, distances = rpumap.graph.nearest_neighbors(cells, n_neighbors=4)
-P = rpumap.graph.fuzzy_graph(indices, distances).toarray().astype(np.float64)
 edges = np.argwhere(P > 0)  # both directions of each edge
 p = P[tuple(edges.T)]
-s, k = P.sum(1), (P > 0).sum(1)  # strength and number of edges of each cell
+s, k = P.sum(1), (P > 0).sum(1)  # strength and number of edges of a cell
 S, M = P.sum(), len(edges)
-print(f"{M} directed edges, strengths {p.min():.2f} to {p.max():.2f}, S = {S:.1f}")
+print(f"{M} directed edges, strengths {p.min():.2f} to {p.max():.2f}")
+print(f"their sum S is {S:.1f}")
 
 # %% [markdown]
 # Four symbols come with it: $s_i = \sum_j p_{ij}$, the strength of a cell; $S = \sum_i s_i$;
@@ -490,22 +581,21 @@ print(f"{M} directed edges, strengths {p.min():.2f} to {p.max():.2f}, S = {S:.1f
 # `attract` and `repel` hold both terms of every pair; `np.roll` shifts the list.
 
 # %%
-centred = cells - cells.mean(0)
-z20 = torch.as_tensor(centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T)
 squared = (z20[:, None] - z20[None, :]).square().sum(-1)
 attract, repel = (term.numpy() for term in safe(squared))
 
 
 def sampled_loss(weighting, n_edges, rng, m=5):
-    """Both terms of eq. 3 or eq. 4 for a freshly drawn list, averaged over the edges."""
+    """Both terms of eq. 3 or eq. 4, averaged over a freshly drawn list."""
     chance = p / S if weighting == "graph" else np.full(M, 1 / M)
     drawn = rng.choice(M, n_edges, p=chance)
     heads, tails = edges[drawn].T
     positive = attract[heads, tails]
     if weighting == "probability":
-        positive = p[drawn] * positive + (1 - p[drawn]) * repel[heads, tails]
-    negative = sum(repel[heads, np.roll(tails, shift)].mean() for shift in range(1, m + 1))
-    return positive.mean(), negative
+        no_edge = (1 - p[drawn]) * repel[heads, tails]
+        positive = p[drawn] * positive + no_edge
+    shifted = [np.roll(tails, shift) for shift in range(1, m + 1)]
+    return positive.mean(), sum(repel[heads, j].mean() for j in shifted)
 
 
 # %% [markdown]
@@ -518,14 +608,19 @@ expected = {
     "graph": ((P * attract).sum() / S, 5 * s @ repel @ s / S**2),
     "probability": (on_edges.sum() / M, 5 * k @ repel @ k / M**2),
 }
-table = {}
+rng, table = np.random.default_rng(1), {}
 for weighting, exact in expected.items():
     runs = np.array([sampled_loss(weighting, 1000, rng) for _ in range(400)])
     error = runs.std(0) / np.sqrt(len(runs))
-    assert (np.abs(runs.mean(0) - exact) < 4 * error).all()
-    for column, term in enumerate(("edges", "negative samples")):
-        table[weighting, term] = runs.mean(0)[column], error[column], exact[column]
-pd.DataFrame(table, index=["sampled", "standard error", "all pairs"]).T.round(4)
+    for column, term in enumerate(("edges", "negatives")):
+        found = runs[:, column].mean(), error[column], exact[column]
+        table[f"{weighting}, {term}"] = found
+table = pd.DataFrame(table, index=["sampled", "std. error", "all pairs"]).T
+table.round(4)
+
+# %% tags=["remove-cell"]
+off = (table["sampled"] - table["all pairs"]).abs()
+assert (off < 4 * table["std. error"]).all()
 
 # %% [markdown]
 # ## What the sample really minimises
@@ -566,22 +661,23 @@ pd.DataFrame(table, index=["sampled", "standard error", "all pairs"]).T.round(4)
 #
 # ## Twenty points under six losses
 #
-# We run plain gradient descent with the gradient by hand and the weights just derived, no network,
-# no sampling. All runs start from the principal components, and the step shrinks linearly to zero.
-# Twenty points have few non-neighbours, so $\eta = 1$ would give weights near those of eq. 2. We
-# take $\eta = 0.1$.
+# We make the opening figure again, with the gradient by hand and the weights just derived: plain
+# gradient descent, no network, no sampling. All runs start from the principal components, and the step
+# shrinks linearly to zero. Twenty points have few non-neighbours, so $\eta = 1$ would give weights near
+# those of eq. 2. We take $\eta = 0.1$.
 
 # %%
-P20, edge = torch.as_tensor(P), torch.as_tensor(P > 0).double()  # edge: 1 on edges
-r4 = torch.as_tensor(0.1 * 5 * np.outer(s, s) / S)
-r3 = torch.as_tensor(0.1 * 5 * np.outer(k, k) / M)
+P20 = torch.as_tensor(P)
+edge = (P20 > 0).double()  # 1 on edges
+r_graph = torch.as_tensor(0.1 * 5 * np.outer(s, s) / S)
+r_uniform = torch.as_tensor(0.1 * 5 * np.outer(k, k) / M)
 losses = {
     "attraction alone": (P20, 0 * P20),
     "repulsion alone": (0 * P20, 1 - P20),
     "eq. 2, no bracket": (P20, P20 - 1),
     "eq. 2": (P20, 1 - P20),
-    "eq. 3": (P20, edge * (1 - P20) + r3),
-    "eq. 4": (P20, r4),
+    "eq. 3": (P20, edge * (1 - P20) + r_uniform),
+    "eq. 4": (P20, r_graph),
 }
 
 
@@ -594,84 +690,94 @@ def descend(A, R, z, n_steps=4000, rate=0.03):
 
 layouts = {name: descend(A, R, z20) for name, (A, R) in losses.items()}
 
-# %% mystnb={"image": {"alt": "Six small maps of twenty points in three branch colours, joined by edges. Attraction alone and eq. 2 without its bracket shrink to a spot, repulsion alone stretches the tree, and eq. 2, 3 and 4 show three branches."}, "figure": {"caption": "Twenty points of a branching lineage under six losses. Line width is edge strength; each title gives the largest distance on the map. Colours are the stem and two branches.", "name": "fig-loss-toy"}}
-fig, axes = plt.subplots(2, 3, figsize=(6.4, 4.8))
-once = edges[edges[:, 0] < edges[:, 1]]
-for ax, (name, layout) in zip(axes.flat, layouts.items(), strict=True):
-    centre = (layout - (layout.amax(0) + layout.amin(0)) / 2).numpy()
-    for i, j in once:
-        ax.plot(*centre[[i, j]].T, color=INK, linewidth=0.3 + 2 * P[i, j], alpha=0.6)
-    ax.scatter(*centre.T, s=22, color=[COLORS[c] for c in branch], zorder=2)
-    width = torch.cdist(layout, layout).max().item()
-    reach = max(1.0, 0.6 * width)
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
-    ax.set_title(f"{name}\n{width:.1f} wide", fontsize=11)
-    ax.spines[["top", "right"]].set_visible(True)
-plt.show()
+# %% tags=["remove-cell"]
+for name, layout in layouts.items():
+    assert torch.allclose(layout, opening[name], atol=1e-3), name
 
 # %% [markdown]
-# `once` lists each edge in one direction only. Does a map show the strengths? Compute the rank
-# correlation of strength with length on the map: -1 if every stronger edge is shorter.
+# The six maps equal those of {numref}`fig-loss-toy`, which automatic differentiation made. Does a map
+# show the strengths? `once` lists each edge in one direction only.
 
 # %%
-strength = P[tuple(once.T)]
+once = edges[edges[:, 0] < edges[:, 1]]
+strength, (i, j) = P[tuple(once.T)], once.T
 table = {}
 for name in ("eq. 2", "eq. 3", "eq. 4"):
-    length = (layouts[name][once[:, 0]] - layouts[name][once[:, 1]]).norm(dim=1).numpy()
-    table[name] = np.median(length), spearmanr(strength, length).statistic
+    length = (layouts[name][i] - layouts[name][j]).norm(dim=1).numpy()
+    order = spearmanr(strength, length).statistic
+    table[name] = np.median(length), order
 table = pd.DataFrame(table, index=["median length", "rank correlation"]).T
 table.round(2)
 
 # %% tags=["remove-cell"]
-assert (table.idxmin() == ["eq. 4", "eq. 3"]).all() and (table["rank correlation"] < 0).all()
+assert (table.idxmin() == ["eq. 4", "eq. 3"]).all()
+assert (table["rank correlation"] < 0).all()
 
 # %% [markdown]
-# Attraction alone moves all points to one position. Repulsion alone stretches every edge, until the
-# points are so far apart that the force is close to zero. Eq. 2 without its bracket collapses, as
-# predicted: its second term is lower for closer points. The three correct losses keep the branches.
-# Eq. 3 orders edges best: its rank correlation is the strongest. Eq. 4 draws edges shortest. It
-# still draws weak edges longer than strong ones, though their targets differ less than in eq. 3:
-# the attraction of a weak edge is small compared with the repulsion from all other points.
+# Repulsion alone stretches every edge, until the points are so far apart that the force is close to
+# zero. Eq. 2 without its bracket collapses, as predicted: its second term is lower for closer points. Of
+# the correct losses, eq. 3 orders edges best, and eq. 4 draws them shortest. Eq. 4 still draws weak edges
+# longer than strong ones, though their targets differ less than in eq. 3: the attraction of a weak edge
+# is small compared with the repulsion from all other points.
 #
 # ## The same in the package
 #
-# {mod}`rpumap.losses` holds what you have just derived. {func}`~rpumap.losses.umap_loss` takes the
-# ends of a drawn list, one column an edge, and returns both terms as `sampled_loss` does. Its
-# `repulsion_strength` is $\eta$.
+# {mod}`rpumap.losses` holds what you have just derived: {func}`~rpumap.losses.log_odds`,
+# {func}`~rpumap.losses.attraction` and {func}`~rpumap.losses.repulsion`, both of them together as
+# {func}`~rpumap.losses.cross_entropy`, and $q$ as {func}`~rpumap.losses.similarity`.
+# {func}`~rpumap.losses.umap_loss` takes the ends of a drawn list, one column an edge, and returns both
+# terms as `sampled_loss` does. Its `repulsion_strength` is $\eta$.
 
 # %%
+chances = {"graph": p / S, "probability": np.full(M, 1 / M)}
+by_package = {}
+for weighting, chance in chances.items():
+    drawn = np.random.default_rng(5).choice(M, 500, p=chance)
+    heads, tails = edges[drawn].T
+    certain = weighting == "graph"
+    of_edges = None if certain else torch.as_tensor(p[drawn])
+    ends = z20[heads].T, z20[tails].T
+    terms = rpumap.losses.umap_loss(*ends, a, b, p=of_edges)
+    by_package[weighting] = torch.stack(terms)
+    print("{}: edges {:.4f}, negatives {:.4f}".format(weighting, *terms))
+
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Show the check", "code_prompt_hide": "Hide the check"}
 t = rpumap.losses.log_odds(squared, a, b)
 assert torch.equal(t, log_odds(squared))
 assert np.allclose(rpumap.losses.attraction(t), attract)
 assert np.allclose(rpumap.losses.repulsion(t), repel)
-
-for weighting, chance in (("graph", p / S), ("probability", np.full(M, 1 / M))):
-    drawn = np.random.default_rng(5).choice(M, 500, p=chance)  # as in the call below
-    heads, tails = edges[drawn].T
-    strengths = torch.as_tensor(p[drawn]) if weighting == "probability" else None
-    terms = rpumap.losses.umap_loss(z20[heads].T, z20[tails].T, a, b, p=strengths)
-    assert np.allclose(terms, sampled_loss(weighting, 500, np.random.default_rng(5)))
-    print("{}: edges {:.4f}, negative samples {:.4f}".format(weighting, *terms))
+q = rpumap.losses.similarity(squared, a, b)
+assert np.allclose(-torch.log(q), attract)
+both = rpumap.losses.cross_entropy(P20, t)
+assert np.allclose(both, P * attract + (1 - P) * repel)
+for weighting, terms in by_package.items():
+    again = sampled_loss(weighting, 500, np.random.default_rng(5))
+    assert np.allclose(terms, again)
 
 # %% [markdown]
-# ## Real cells
+# ## The targets of a whole data set
 #
-# Now a whole data set: the developing mouse pancreas of {cite:t}`bastidasponce2019`, or, where the
-# file is not found, simulated cells. Genes and graph are made as in the last chapter.
+# Now the cells of the developing mouse pancreas of {cite:t}`bastidasponce2019`, or, where the file is
+# not found, simulated ones in their place. Genes and graph are made as in the last chapter.
 
 # %%
 adata = rpumap.datasets.pancreas()
 X = rpumap.Preprocessor(n_top_genes=300).fit_transform(adata)
-graph = rpumap.graph.fuzzy_graph(*rpumap.graph.nearest_neighbors(X, n_neighbors=15))
-about_cells = describe_cells(adata)
-edge_list = graph.tocoo()
-p, heads, tails = edge_list.data.astype(np.float64), edge_list.row, edge_list.col
+neighbors = rpumap.graph.nearest_neighbors(X, n_neighbors=15)
+edge_list = rpumap.graph.fuzzy_graph(*neighbors).tocoo()
+p, heads, tails = edge_list.data, edge_list.row, edge_list.col
+p = p.astype(np.float64)
 n, M, S = len(X), len(p), p.sum()
 s, k = np.bincount(heads, p, n), np.bincount(heads, minlength=n)
+about_cells = describe_cells(adata)
+print(f"{n} {about_cells}, {M} directed edges, mean p {p.mean():.2f}")
 
-uniform, permuted, itself = M / n**2, (s[heads] * s[tails]).sum() / S**2, (s @ s) / S**2
-print(f"{about_cells}: {n} cells, {M} directed edges, mean strength {p.mean():.2f}")
-print(f"edges among pairs: {uniform:.2%} drawn uniformly, {permuted:.2%} permuted")
+# %%
+uniform = M / n**2
+permuted = (s[heads] * s[tails]).sum() / S**2
+itself = (s @ s) / S**2
+print(f"edges among pairs that are drawn uniformly: {uniform:.2%}")
+print(f"edges among permuted pairs: {permuted:.2%}")
 print(f"permuted pairs of a cell with itself: {itself:.2%}")
 
 # %% tags=["remove-cell"]
@@ -690,25 +796,32 @@ assert uniform < permuted < 0.1
 
 # %%
 r = 5 * s[heads] * s[tails] / S
-r_uniform = 5 * k[heads] * k[tails] / M
 targets = {
     "eq. 2: $p$": p,
-    "eq. 3: $p / (1 + r')$": p / (1 + r_uniform),
+    "eq. 3: $p / (1 + r')$": p / (1 + 5 * k[heads] * k[tails] / M),
     "eq. 4: $p / (p + r)$": p / (p + r),
 }
-print(f"mean weight of a non-neighbour: {1 - S / n**2:.3f} in eq. 2, {5 * S / n**2:.4f} in eq. 4")
-table = {name[:5]: (np.median(q), (q > 0.9).mean()) for name, q in targets.items()}
-pd.DataFrame(table, index=["median target", "share above 0.9"]).T.round(2)
+table = {}
+for name, q in targets.items():
+    table[name[:5]] = np.median(q), (q > 0.9).mean()
+columns = ["median target", "share above 0.9"]
+weak, full = 5 * S / n**2, 1 - S / n**2
+print(f"a non-neighbour weighs {full:.3f} in eq. 2, {weak:.4f} in eq. 4")
+table = pd.DataFrame(table, index=columns).T
+table.round(2)
 
 # %% tags=["remove-cell"]
-assert 5 * S / n**2 < 0.5 * (1 - S / n**2)
-assert np.median(p / (p + r)) > 2 * np.median(p)
+assert weak < 0.5 * full
+assert table.loc["eq. 4", "median target"] > 0.8
+assert table["median target"][:2].max() < 0.4
 
-# %% mystnb={"image": {"alt": "Three outlined histograms of the target similarity of every edge. Those of eq. 2 and eq. 3 have most edges below one half; that of eq. 4 piles up close to 1."}, "figure": {"caption": "The similarity $q^\\ast$ at which the loss of each edge is lowest, under the full loss (eq. 2) and under the two sampled losses.", "name": "fig-loss-targets"}}
-fig, ax = plt.subplots(figsize=(5.6, 3.5))
-for (name, target), color, style in zip(targets.items(), COLORS[:3], ("--", ":", "-"), strict=True):
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three outlined histograms of the target similarity of every edge. Those of eq. 2 and eq. 3 have most edges below one half; that of eq. 4 piles up close to 1."}, "figure": {"caption": "The similarity $q^\\ast$ at which the loss of each edge is lowest, under the full loss (eq. 2) and under the two sampled losses.", "name": "fig-loss-targets"}}
+fig, ax = plt.subplots(figsize=(5, 3.6))
+looks = zip(targets.items(), COLORS[:3], ("--", ":", "-"), strict=True)
+for (name, target), color, style in looks:
     share, bins = np.histogram(target, 25, range=(0, 1))
-    ax.stairs(share / M, bins, color=color, linestyle=style, linewidth=2, label=name)
+    look = {"color": color, "linestyle": style, "linewidth": 2}
+    ax.stairs(share / M, bins, label=name, **look)
 ax.set(xlabel="target similarity $q^*$", ylabel="share of edges")
 ax.set_title(f"Targets of the edges, {about_cells}")
 ax.legend(loc="upper center")
@@ -716,11 +829,10 @@ plt.show()
 
 # %% [markdown]
 # The strengths themselves are mostly small, and the targets of eq. 3 are close to them. The targets
-# of eq. 4 are close to 1 for most pairs with an edge, however weak the edge. They depend on
-# *whether* two cells are neighbours, and hardly on *how strong* their edge is.
-# {cite:t}`damrich2021umap` found the same of umap-learn. The printed weights show what else
-# sampling changes: most of the repulsion of eq. 2 is left out. Minimising eq. 2 itself would be a
-# different method.
+# of eq. 4 are close to 1 for most pairs with an edge, and depend on *whether* two cells are neighbours
+# more than on *how strong* their edge is. {cite:t}`damrich2021umap` found the same of umap-learn. The
+# printed weights show what else sampling changes: most of the repulsion of eq. 2 is left out.
+# Minimising eq. 2 itself would be a different method.
 #
 # ## What can go wrong
 #
@@ -735,9 +847,8 @@ plt.show()
 # The formulas are short, and yet easy to get wrong. In the ParametricUMAP of umap-learn, since
 # its pull request 856, a log-sigmoid is applied to what is already a log probability. The
 # similarity that enters the loss is then q / (1 + q), never more than one half, and
-# `repulsion_strength` has no effect. The repulsion of two points at the same position is log 2 at most. In parametric-umap 0.2.0 the
-# similarity lacks the power 2b. NaN losses reported for several programs come from the slope of a
-# norm at distance zero.
+# `repulsion_strength` has no effect. In parametric-umap 0.2.0 the similarity lacks the power 2b. NaN
+# losses reported for several programs come from the slope of a norm at distance zero.
 # ```
 #
 # ## Take-aways
@@ -754,71 +865,200 @@ plt.show()
 # - The target of an edge is $q \approx p$ under eq. 3. Under eq. 4 it is near 1 for most edges, weak
 #   ones included.
 #
-# ## On your own
+# ## Self-check
 #
-# **1. The minimum.** Show that the cross-entropy {eq}`eq-loss-cross-entropy` is lowest at $q = p$,
-# and that its excess over that minimum is one term of eq. 12.
+# **1. An edge has strength 0.3. At which similarity is its term of eq. 2 lowest, and what is the loss there?**
 #
-# ```{admonition} Solution
+# :::{dropdown} At $q = 1$, where the loss is 0: the ends of an edge should be close
+# Not quite. At $q = 1$ the second term, which has weight 0.7, is infinite. Only an edge of strength 1 is
+# best drawn as short as possible.
+# :::
+# :::{dropdown} At $q = 0.3$, where the loss is 0: the predicted probability is the right one
+# Not quite. It is lowest there, but a right probability is not a certain prediction. The
+# entropy of the edge remains; it is what eq. 2 has more than eq. 12.
+# :::
+# :::{dropdown} At $q = 0.3$, where the loss is above 0
+# Right. The term is lowest at $q = p$, and its value there is the entropy of the edge. No embedding can
+# lower it, so it does not matter for the map.
+# :::
+#
+# **2. Why does it not help against NaN to cut $q$ to a range such as $10^{-4}$ to $1 - 10^{-4}$?**
+#
+# :::{dropdown} The logarithm of the cut value is still infinite
+# Not quite. The values are finite once $q$ is cut. It is the slope that is NaN.
+# :::
+# :::{dropdown} The slope is a product along the chain rule, and one factor is infinite at distance zero
+# Right. $d$ is the root of $d^2$, and the slope of a root is infinite at zero. Cutting comes later and
+# contributes a factor 0, and zero times infinity is NaN. The softplus form never takes the root.
+# :::
+# :::{dropdown} 32-bit numbers cannot represent $10^{-4}$
+# Not quite. They represent it to seven digits. In 64 bits the slope at distance zero is NaN as well.
+# :::
+#
+# **3. You train by eq. 4 on ten times as many cells, with the same $\eta$ and $m$. What becomes of the repulsion?**
+#
+# :::{dropdown} Compared with that of eq. 2 it becomes about ten times smaller
+# Right. Each drawn edge comes with $m$ negative samples, however many cells there are, so their weights
+# add up to $\eta m S$, which grows like $n$. Those of eq. 2 add up to nearly $n^2$.
+# :::
+# :::{dropdown} Nothing: the average of the sample is the sum over all pairs
+# Not quite. This holds for the attraction. The average of the negative samples is a sum over all
+# pairs too, but with other weights.
+# :::
+# :::{dropdown} It grows, because there are more non-neighbours
+# Not quite. It would in eq. 2. The sample has the same number of negative samples for each edge.
+# :::
+#
+# ## Exercises
+#
+# :::{exercise} The minimum: paper, easy
+# :label: ex-loss-minimum
+#
+# Show that the cross-entropy {eq}`eq-loss-cross-entropy` is lowest at $q = p$, and that its excess over
+# that minimum is one term of eq. 12.
+# :::
+#
+# :::{solution-start} ex-loss-minimum
+# :label: sol-loss-minimum
 # :class: dropdown
+# :::
 #
-# The derivative with respect to q is -p/q + (1 - p)/(1 - q). It is zero when p (1 - q) = q (1 - p),
-# that is at q = p. The second derivative, p/q² + (1 - p)/(1 - q)², is positive, so this is the
-# minimum. There the cross-entropy is -p log p - (1 - p) log(1 - p), the entropy. Subtract it: what remains
-# is p log(p/q) + (1 - p) log((1 - p)/(1 - q)), which is a term of eq. 12. Hence eq. 12 is never
-# negative, and is zero only for an embedding with q = p for every pair.
-# ```
+# The derivative with respect to $q$ is $-p/q + (1 - p)/(1 - q)$. It is zero when
+# $p (1 - q) = q (1 - p)$, that is at $q = p$. The second derivative, $p/q^2 + (1 - p)/(1 - q)^2$, is
+# positive, so this is the minimum. There the cross-entropy is $-p \log p - (1 - p) \log(1 - p)$, the
+# entropy. Subtract it: what remains is $p \log(p/q) + (1 - p) \log((1 - p)/(1 - q))$, which is a term of
+# eq. 12. Hence eq. 12 is never negative, and is zero only for an embedding with $q = p$ for every pair.
+# A search for the minimum agrees:
+
+
+# %%
+def pair_loss(q, p):
+    return -p * np.log(q) - (1 - p) * np.log(1 - q)
+
+
+for p_pair in (0.1, 0.5, 0.8):
+    found = minimize_scalar(pair_loss, args=(p_pair,), bounds=(0.01, 0.99))
+    assert abs(found.x - p_pair) < 1e-4
+    q_other = 0.3
+    excess = pair_loss(q_other, p_pair) - found.fun
+    term = p_pair * np.log(p_pair / q_other)
+    term += (1 - p_pair) * np.log((1 - p_pair) / (1 - q_other))
+    assert np.isclose(excess, term)
+
+# %% [markdown]
+# :::{solution-end}
+# :::
 #
-# **2. The closest neighbours.** An edge has strength 1, and its repulsion weight is $r = 0.01$. At
-# which distance is its loss lowest, for `min_dist` 0.1 and for 0.5? Which setting shows single
-# cells apart, if the map is 20 wide?
+# :::{exercise} The closest neighbours: code, easy
+# :label: ex-loss-closest
 #
-# ```{admonition} Solution
+# An edge has strength 1, and its repulsion weight is $r = 0.01$. At which distance is its loss lowest, for
+# `min_dist` 0.1 and for 0.5? Which setting shows single cells apart, if the map is 20 units wide and is
+# drawn 400 dots wide?
+# :::
+#
+# :::{solution-start} ex-loss-closest
+# :label: sol-loss-closest
 # :class: dropdown
+# :::
 #
-# By {eq}`eq-loss-balance` with w = r/p = 0.01:
+# By {eq}`eq-loss-balance` with $w = r/p$:
+
+# %%
+apart = {}
+for m in (0.1, 0.5):
+    a_m, b_m = fitted[m]
+    apart[m] = ((0.01 / a_m) ** (1 / b_m) - EPSILON) ** 0.5
+dots = {m: distance * 400 / 20 for m, distance in apart.items()}
+say(f"""
+The distances are {apart[0.1]:.3f} for min_dist 0.1 and
+{apart[0.5]:.3f} for 0.5, which is {dots[0.1]:.1f} and {dots[0.5]:.1f} dots.
+The first merges the two cells into one dot, the second shows them
+apart.
+""")
+assert dots[0.1] < 1.5 < 3 < dots[0.5]
+
+# %% [markdown]
+# :::{solution-end}
+# :::
 #
-#     for m in (0.1, 0.5):
-#         a_m, b_m = fitted[m]
-#         print(m, ((0.01 / a_m) ** (1 / b_m) - 0.001) ** 0.5)
+# :::{exercise} Strength of repulsion: experiment, medium
+# :label: ex-loss-eta
 #
-# prints 0.050 for min_dist 0.1 and 0.216 for 0.5. At 20 units across and 400 dots on a screen, one
-# dot is 0.05 units: the first merges linked cells into one dot, the second keeps them four apart.
-# ```
+# Lay out the twenty points under eq. 4 with $\eta$ of $0.02$, $0.1$ and $1$. How do the width of the map and the
+# length of a median edge change? Explain the direction.
+# :::
 #
-# **3. Uniform negative samples.** Suppose that the tails of the negatives were drawn uniformly from
-# all $n$ cells. Find the weight $r_{ij}$ for the graph-based way. Which cell is repelled more than
-# under permutation: a hub or a cell with weak edges?
-#
-# ```{admonition} Solution
+# :::{solution-start} ex-loss-eta
+# :label: sol-loss-eta
 # :class: dropdown
+# :::
 #
-# The head is cell i with probability s_i / S, the tail is cell j with probability 1/n. Multiplied
-# by m S, the ordered pair has weight m s_i / n. The pair also comes up as (j, i), and the force
-# does not depend on the order, so the mean of both counts: r_ij = m (s_i + s_j) / (2n). Under
-# permutation it is m s_i s_j / S. A cell with weak edges (small s_i) among average cells
-# (s_j = S/n) has m s_i / n
-# under permutation and m (s_i + S/n) / (2n), which is more, when drawn uniformly. Between hubs it
-# is the other way round: the product exceeds the mean. The sum of all weights is m S in both.
-# ```
+# The matrix `r_graph` of weights was computed with $\eta = 0.1$. Scale it.
+
+# %%
+width, median = {}, {}
+for eta in (0.02, 0.1, 1.0):
+    layout = descend(P20, eta / 0.1 * r_graph, z20)
+    width[eta] = torch.cdist(layout, layout).max().item()
+    lengths = (layout[once[:, 0]] - layout[once[:, 1]]).norm(dim=1)
+    median[eta] = lengths.median().item()
+    print(f"eta {eta}: width {width[eta]:.1f}, edge {median[eta]:.2f}")
+assert sorted(width.values()) == list(width.values())
+assert sorted(median.values()) == list(median.values())
+
+# %% [markdown]
+# Both grow with the repulsion. The loss of one pair alone is lowest at $e^t = r / p$, which grows with
+# $\eta$, so its distance grows about like $\eta$ to the power $1/(2b)$. A whole map, in which all pairs
+# attract or repel each other, grows in the same direction.
 #
-# **4. Strength of repulsion.** Lay out the twenty points under eq. 4 with $\eta$ of 0.02, 0.1 and 1. How
-# do the width of the map and the length of a median edge change? Explain the direction.
+# :::{solution-end}
+# :::
 #
-# ```{admonition} Solution
+# :::{exercise} Uniform negative samples: paper, hard
+# :label: ex-loss-uniform
+#
+# Suppose that the tails of the negative samples were drawn uniformly from all $n$ cells. Find the weight
+# $r_{ij}$ for the graph-based way. Which cell is repelled more than under permutation: a hub or a cell with
+# weak edges?
+# :::
+#
+# :::{solution-start} ex-loss-uniform
+# :label: sol-loss-uniform
 # :class: dropdown
+# :::
 #
-# Scale the matrix of weights, which holds eta = 0.1 already:
-#
-#     for eta in (0.02, 0.1, 1.0):
-#         layout = descend(P20, eta / 0.1 * r4, z20)
-#         edge_length = (layout[once[:, 0]] - layout[once[:, 1]]).norm(dim=1)
-#         print(eta, torch.cdist(layout, layout).max().item(), edge_length.median().item())
-#
-# The map is 1.5, 3.0 and 8.6 wide, and a median edge 0.17, 0.35 and 0.94 long. The loss of
-# one pair alone is lowest at e^t = r / p, which grows with eta, so its distance grows about like eta to the power
-# 1/(2b). A whole map, in which all pairs attract or repel each other, grows in the same direction.
-# ```
+# The head is cell $i$ with probability $s_i / S$, the tail is cell $j$ with probability $1/n$.
+# Multiplied by $m S$, the ordered pair has weight $m s_i / n$. The pair also comes up as $(j, i)$, and
+# the force does not depend on the order, so the mean of both counts: $r_{ij} = m (s_i + s_j) / (2n)$.
+# Under permutation it is $m s_i s_j / S$. Summed over $j$, cell $i$ is repelled with
+# $m (s_i + S/n) / 2$ when tails are drawn uniformly, and with $m s_i$ under permutation. The first is more
+# where $s_i < S/n$: for a cell with weak edges. For a hub it is less. The sum over all cells is $m S$
+# in both. Check the formula on the twenty points, by drawing.
+
+# %%
+rng, n_draws = np.random.default_rng(0), 200_000
+s20 = P.sum(1)
+head = rng.choice(20, n_draws, p=s20 / s20.sum())
+tail = rng.integers(20, size=n_draws)
+count = np.zeros((20, 20))
+np.add.at(count, (head, tail), 5 * s20.sum() / n_draws)
+drawn, derived = (count + count.T) / 2, 5 * (s20[:, None] + s20) / 40
+permuted = 5 * np.outer(s20, s20) / s20.sum()
+assert abs(drawn / derived - 1).max() < 0.25
+assert np.isclose(derived.sum(), permuted.sum())
+
+# %%
+more = derived.sum(1) > permuted.sum(1)
+assert (more == (s20 < s20.mean())).all()
+say(f"""
+{more.sum()} of the 20 cells have weaker edges than the mean cell. They
+are repelled more when tails are drawn uniformly, the others less.
+""")
+
+# %% [markdown]
+# :::{solution-end}
+# :::
 #
 # ## In practice
 #
@@ -829,7 +1069,6 @@ plt.show()
 #   joins several methods.
 # - Read small distances on a graph-based map with caution: its targets hardly depend on the
 #   strength of an edge.
-# - Watch both terms of the loss, which `history_` keeps, rather than their sum only.
 #
 # ## Further reading
 #

@@ -14,19 +14,9 @@
 # %% [markdown]
 # # Filling a gap
 #
-# Cells change gradually, but an experiment may miss a stage: nobody took the tissue on the right
-# day. A map of the rest then has a gap. Suppose that the missing stage turns up later. Does a network
-# that never saw this *type* of cell place it in the gap, between its neighbours? And if it does, what
-# has the network learned?
-
-# %% tags=["remove-cell"]
-import importlib.util
-import subprocess
-import sys
-
-if importlib.util.find_spec("rpumap") is None:  # on Colab
-    needed = ["umap-learn", "git+https://github.com/rpumap/rpumap"]
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *needed], check=True)
+# Cells change gradually, but an experiment may miss a stage, and the map of the rest then has a gap.
+# If the missing stage turns up later, does a network that never saw this *type* of cell place it in the
+# gap, between its neighbours? And if it does, what has the network learned?
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -43,7 +33,11 @@ import rpumap
 from rpumap import plotting
 from rpumap.chapters.comparison import describe_cells, fit_umap_learn
 from rpumap.chapters.display import say, show_rules, show_verdicts
-from rpumap.chapters.gap_scores import gap_between, path_position, type_overlap
+from rpumap.chapters.gap_scores import (
+    gap_between,
+    path_position,
+    type_overlap,
+)
 from rpumap.chapters.gaps import CASES, HoldOut, development, measure_gaps
 from rpumap.chapters.generalization import SPLIT_SEED
 from rpumap.chapters.scorecard import load_results
@@ -58,59 +52,72 @@ source = describe_cells(adata)
 case = CASES["pancreas"][0]
 run = HoldOut(adata, DEFAULT, case.hidden, seed=0)
 seen, unseen = run.training, ~run.training
+left, right = run.of(case.left), run.of(case.right)
+whole = HoldOut(adata, DEFAULT, (), seed=SPLIT_SEED)  # a map that saw all
+types = list(adata.obs["clusters"].cat.categories)
 
 
 def panel(ax, run, Z, title, show_unseen=True):
-    options = {"ax": ax, "names": "none", "categories": adata.obs["clusters"].cat.categories}
-    new, old = ~run.training, run.training
-    plotting.embedding(Z[old], run.kinds[old], marker="x", size=5, alpha=0.5, **options)
-    size = 9 * show_unseen
-    plotting.embedding(Z[new], run.kinds[new], marker="o", size=size, alpha=0.8, **options)
-    ax.set_title(title, fontsize=12)
-    ax.set(xlabel="", ylabel="")
+    look = {"ax": ax, "names": "none", "categories": types}
+    old, new = run.training, ~run.training
+    plotting.embedding(Z[old], run.kinds[old], marker="x", size=8, **look)
+    look |= {"marker": "o", "size": 6 * show_unseen}
+    plotting.embedding(Z[new], run.kinds[new], **look)
+    ax.set(title=title, xlabel="", ylabel="")
 
 
 def name_types(fig):
-    for color, kind in zip(COLORS, adata.obs["clusters"].cat.categories, strict=True):
+    for color, kind in zip(COLORS, types, strict=True):
         fig.axes[0].scatter([], [], color=color, s=30, label=kind)
-    fig.legend(loc="outside lower center", ncols=3, fontsize=12, handletextpad=0.1, columnspacing=1)
+    look = {"handletextpad": 0.1, "columnspacing": 0.8}
+    fig.legend(loc="outside lower center", ncols=3, **look)
 
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two copies of one map. Left, training cells only, as crosses: Ductal and Ngn3 low cells on one side, Pre-endocrine and hormone cells on the other, and a gap between them. Right: the unseen Ngn3 high cells as dots, many of them in the gap."}, "figure": {"caption": "The network was trained without the Ngn3 high cells. Left: the training cells (crosses) leave a gap. Right: the same map after the unseen cells (dots) were projected. Counterpart of figure 3B and C.", "name": "fig-gap-before-after"}}
-fig, axes = plt.subplots(1, 2, figsize=(6.6, 4.4))
+fig, axes = plt.subplots(1, 2, figsize=(5, 4.4))
 panel(axes[0], run, run.Z, f"before, {source}", show_unseen=False)
 panel(axes[1], run, run.Z, "after")
 name_types(fig)
 
+
 # %% tags=["remove-input"]
-whole = HoldOut(adata, DEFAULT, (), seed=SPLIT_SEED)  # a map that saw all
-left, right = run.of(case.left), run.of(case.right)
-
-
 def share_inside(Z):
     return gap_between(Z, left, right)[2][unseen].mean()
 
 
 inside, inside_whole = share_inside(run.Z), share_inside(whole.Z)
 inside_line = share_inside(np.where(seen[:, None], run.Z, run.by_line))
+meaning = "so the share alone does not tell what a network has learned"
+if inside_line < inside:
+    meaning = "and what is beyond that is left to be explained"
 say(f"""
-The network never saw one of the {unseen.sum()} Ngn3 high cells, and places {inside:.0%} of them in the gap. On a map that
-was trained on all cells, {inside_whole:.0%} of them lie between the same two types. But a linear fit to the network's map,
-which can know no biology, places {inside_line:.0%} of them in the gap: the share alone does not tell what a network has learned.
+The network never saw one of the {unseen.sum()} Ngn3 high cells, and places
+{100 * inside:.0f} % of them in the gap. On a map that was trained on all cells,
+{100 * inside_whole:.0f} % of them lie between the same two types. But a linear
+fit to the network's map, which can know no biology, places
+{100 * inside_line:.0f} % of them in the gap, {meaning}.
 """)
 
 # %% [markdown]
+# ## What you will learn
+#
+# After this chapter you can
+#
+# - show that the training loss does not decide what happens in a gap, and say what continuity guarantees;
+# - compute the position of a cell along a gap, and score a placement in three ways;
+# - judge a network beside a linear fit, the nearest cell, UMAP's own `transform` and chance;
+# - make doublets, and decide whether a cell in a gap is evidence of an intermediate type.
+#
+# **You need** [Training](03_training), medians, quantiles, and rank correlation.
+# [Generalization](04_generalization) asks the easier question about held-out cells of *known* types.
+#
+# ## What the paper says
+#
 # The paper leaves types of the dentate gyrus out (section 3.4, figure 3): it saw "a clear gap region", while the
 # "relative position of the rest of the cell types remained similar"; "surprisingly", the missing types "were projected
 # to where they belong", in another case too, and when several were missing, "almost perfectly". Hence "gap
 # regions within the embedding represent unobserved, intermediate cell types", and the network "appeared to
 # have learned something about the biology".
-#
-# **You will** work out by hand what training says about a gap; score what a network places there; compare with a
-# linear fit, the nearest cell, UMAP's own `transform` and chance; and try cells that should *not* lie in a gap.
-#
-# **You need** [Training](03_training), medians, quantiles, and rank correlation.
-# [Generalization](04_generalization) asks the easier question about held-out cells of *known* types.
 #
 # ## Three cells by hand
 #
@@ -138,9 +145,11 @@ to_early, to_late = (((cells - cells[end]) ** 2).sum(1) for end in (0, 2))
 on_map["nearest"] = np.where(to_early <= to_late, 0, 4)
 stages = ["early", "missed", "late", "half and half"]
 by_hand = pd.DataFrame(on_map, index=stages).T
+by_hand
+
+# %% tags=["hide-input"]
 assert (by_hand["early"] == 0).all() and (by_hand["late"] == 4).all()
 assert by_hand["missed"].tolist() == [1.5, 0, 7, 0]
-by_hand
 
 # %% [markdown]
 # $f_1$ fills the gap. $f_2$ places the missed cell on top of the early one, because its only neuron is
@@ -153,9 +162,11 @@ by_hand
 # Something does hold for every network. Go in gene space from an early cell $x_A$ to a late one
 # $x_B$ on the straight line
 #
-# $$ x(w) = (1 - w)\, x_A + w\, x_B, \qquad 0 \le w \le 1 . $$ (eq-gap-mixture)
+# $$
+# x(w) = (1 - w)\, x_A + w\, x_B
+# $$ (eq-gap-mixture)
 #
-# A network $f$ is continuous: small steps in gene space are small steps on the map. So $f(x(w))$ is a
+# with $w$ from 0 to 1. A network $f$ is continuous: small steps in gene space are small steps on the map. So $f(x(w))$ is a
 # continuous path from $z_A = f(x_A)$ to $z_B = f(x_B)$. Measure along the line from $z_A$ to $z_B$ by
 #
 # $$ t(z) = \frac{(z - z_A) \cdot (z_B - z_A)}{\lVert z_B - z_A \rVert^2} . $$ (eq-gap-along)
@@ -173,7 +184,7 @@ by_hand
 #
 # ## A curve with its middle missing
 #
-# Now with training. Points lie on two thirds of a circle, and the map is their position along the curve,
+# Now with training. Made-up points lie on two thirds of a circle, and the map is their position along the curve,
 # from 0 to 1. The middle is left out. Three small networks with different starts learn from
 # the rest, next to a linear fit and the nearest neighbour.
 
@@ -195,22 +206,30 @@ for name, method in methods.items():
     found[name] = method.fit(arc[~missed], position[~missed]).predict(arc)
     between = (found[name] > 0.35) & (found[name] < 0.65)
     crossing[name] = between[missed].mean()
-pd.Series(crossing, name="share in the gap").round(2).to_frame().T
+pd.Series(crossing, name="share in the gap").round(2).to_frame()
 
 # %% tags=["remove-cell"]
-assert crossing["nearest"] == 0 and min(crossing[f"network {s}"] for s in range(3)) > 0.5
+nets = ["network 0", "network 1", "network 2"]
+assert crossing["nearest"] == 0 and min(crossing[net] for net in nets) > 0.5
+error = {name: abs(z - position)[~missed].mean() for name, z in found.items()}
+assert error["linear"] > max(error[net] for net in nets)
+differ = np.ptp([found[net] for net in nets], axis=0)
+assert differ[missed].mean() > 3 * differ[~missed].mean()
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: points on two thirds of a circle, the middle stretch drawn as open circles. Right: found against true position. In the missing stretch the nearest neighbour makes one step, and three networks cross it on different lines that agree elsewhere. The linear fit rises in the middle and bends back at both ends."}, "figure": {"caption": "Left: a curve whose middle (open circles) is left out of training. Right: where five functions place the points; on the dotted diagonal found and true position agree. The missing stretch is shaded.", "name": "fig-gap-curve"}}
-fig, (points, lines) = plt.subplots(1, 2, figsize=(6.6, 3.6))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above: points on two thirds of a circle, the middle stretch drawn as open circles. Below: found against true position. In the missing stretch the nearest neighbour makes one step, and three networks cross it on different lines that agree elsewhere. The linear fit rises in the middle and bends back at both ends."}, "figure": {"caption": "Above: a curve whose middle (open circles) is left out of training. Below: where five functions place the points; on the thin diagonal found and true position agree. The missing stretch is shaded.", "name": "fig-gap-curve"}}
+fig, (points, lines) = plt.subplots(2, 1, figsize=(5, 7.4))
 points.plot(*arc[~missed].T, ".", color=INK)
-points.plot(*arc[missed].T, "o", markerfacecolor="none", color=COLORS[5])
-points.set(xlabel="gene 1", ylabel="gene 2", aspect="equal", title="made-up points on a curve")
-for (name, z), style in zip(found.items(), [":", "--", "-", "-.", (0, (5, 1))], strict=True):
+points.plot(*arc[missed].T, "o", mfc="none", color=COLORS[5])
+title = "made-up points on a curve"
+points.set(xlabel="gene 1", ylabel="gene 2", aspect="equal", title=title)
+styles = [":", "--", "-", "-.", (0, (5, 1))]
+for (name, z), style in zip(found.items(), styles, strict=True):
     lines.plot(position, z, linestyle=style, label=name, linewidth=2)
-lines.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)
+lines.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
 lines.axvspan(0.35, 0.65, color=INK, alpha=0.15, linewidth=0)
-lines.set(xlabel="true position", ylabel="found position", title="where they are placed")
-legend = lines.legend(fontsize=9)
+lines.set(xlabel="true position", ylabel="found position")
+lines.set_title("where they are placed")
+legend = fig.legend(loc="outside lower center", ncols=2)
 
 # %% [markdown]
 # The nearest neighbour makes one jump. The networks cross the gap, each in its own way: they agree
@@ -244,8 +263,8 @@ time = development(adata, DEFAULT, "pancreas")
 
 def place(run, Z, judged):
     old, true = run.training, whole.Z
-    kinds = run.kinds[old]
-    return type_overlap(true[old], Z[old], kinds, true[judged], Z[judged]).mean()
+    ends = true[old], Z[old], run.kinds[old]
+    return type_overlap(*ends, true[judged], Z[judged]).mean()
 
 
 def score(Z):
@@ -274,11 +293,13 @@ def instead(Z_unseen, Z_seen=run.Z[seen]):
 
 X_seen, Z_seen = run.X[seen], run.Z[seen]
 nearest = KNeighborsRegressor(1).fit(X_seen, Z_seen).predict(run.X[unseen])
-components = PCA(30, random_state=0).fit(X_seen)
-linear = LinearRegression().fit(components.transform(X_seen), Z_seen)
-by_line = instead(linear.predict(components.transform(run.X[unseen])))
+pca = PCA(30, random_state=0).fit(X_seen)
+linear = LinearRegression().fit(pca.transform(X_seen), Z_seen)
+by_line = instead(linear.predict(pca.transform(run.X[unseen])))
 corners = Z_seen.min(axis=0), Z_seen.max(axis=0)
 anywhere = draw.uniform(*corners, (unseen.sum(), 2))
+
+# %% tags=["remove-cell"]
 assert np.allclose(by_line[unseen], run.by_line[unseen], atol=1e-3)
 
 # %%
@@ -296,14 +317,23 @@ scores.round(2)
 
 # %% tags=["remove-input"]
 of = scores.loc
+percent = (100 * scores["inside"]).round().astype(int)
+better = scores.columns[of["network"] > of["linear"]]
+beaten = "in none of the three scores"
+if len(better):
+    beaten = "in " + " and ".join(f"*{name}*" for name in better)
 say(f"""
-*Nearest* and *umap-learn* place cells among the training cells that they resemble most. That is right for
-recognising known types: their place is {of["nearest", "place"]:.2f} and {of["umap-learn", "place"]:.2f}, beside
-{of["network", "place"]:.2f} of the network. But it need not fill the gap: {of["nearest", "inside"]:.0%} and
-{of["umap-learn", "inside"]:.0%} are inside, beside {of["network", "inside"]:.0%}. *Chance* has {of["chance", "inside"]:.0%}
-inside, since a gap may be large, but a place of {of["chance", "place"]:.2f} and an order of {of["chance", "order"]:.2f}: the
-first score alone means little. *Linear* is the rival to watch: {of["linear", "inside"]:.0%} inside, a place of
-{of["linear", "place"]:.2f} and an order of {of["linear", "order"]:.2f}, beside {of["network", "order"]:.2f} of the network.
+*Nearest* and *umap-learn* place cells among the training cells that they
+resemble most. That is right for recognising known types: their place is
+{of["nearest", "place"]:.2f} and {of["umap-learn", "place"]:.2f}, beside
+{of["network", "place"]:.2f} of the network. But it need not fill the gap:
+{percent["nearest"]} % and {percent["umap-learn"]} % are inside, beside
+{percent["network"]} %. *Chance* has {percent["chance"]} % inside, since a gap
+may be large, but a place of {of["chance", "place"]:.2f} and an order of
+{of["chance", "order"]:.2f}: the first score alone means little. *Linear* is the
+baseline to beat: {percent["linear"]} % inside, a place of
+{of["linear", "place"]:.2f} and an order of {of["linear", "order"]:.2f}, beside
+{of["network", "order"]:.2f} of the network. This network exceeds it {beaten}.
 """)
 
 # %% [markdown]
@@ -324,14 +354,15 @@ first score alone means little. *Linear* is the rival to watch: {of["linear", "i
 
 # %%
 def share_between(run, Z, kinds, start, end):
-    t, aside = path_position(Z[run.of(kinds)], Z[run.of(start)], Z[run.of(end)])
+    ends = Z[run.of(start)], Z[run.of(end)]
+    t, aside = path_position(Z[run.of(kinds)], *ends)
     return ((t > 0) & (t < 1) & (aside <= 0.5)).mean()
 
 
 control = HoldOut(adata, DEFAULT, ["Alpha"], seed=0)
-types = ["Alpha"], ["Pre-endocrine"], ["Beta"]
-alpha_between = share_between(control, control.Z, *types)
-alpha_whole = share_between(whole, whole.Z, *types)
+ends = ["Alpha"], ["Pre-endocrine"], ["Beta"]
+alpha_between = share_between(control, control.Z, *ends)
+alpha_whole = share_between(whole, whole.Z, *ends)
 
 # %% [markdown]
 # **Doublets** are two cells in one droplet: their counts add up. No such cell exists. Take one cell of
@@ -340,45 +371,51 @@ alpha_whole = share_between(whole, whole.Z, *types)
 
 
 # %%
-def doublets(run, left, right, seed, counts_of_two=1, n=500):
+def doublets(run, left, right, seed, weight=1, n=500):
     draw = np.random.default_rng(seed)
     one, two = (draw.choice(np.flatnonzero(side), n) for side in (left, right))
     counts, size = adata.X, adata.obs["library_size"].to_numpy()
-    pairs = AnnData(counts[one] + counts_of_two * counts[two], var=adata.var)
-    pairs.obs["library_size"] = size[one] + counts_of_two * size[two]
+    pairs = AnnData(counts[one] + weight * counts[two], var=adata.var)
+    pairs.obs["library_size"] = size[one] + weight * size[two]
     return run.model.transform(run.prep.transform(pairs))
 
 
+# %%
 pairs = doublets(run, left, right, seed=0)
-assert np.array_equal(pairs, run.doublets(left, right, seed=0))
 sides = [np.append(side, np.zeros(len(pairs))) for side in (left, right)]
 _, _, pairs_inside = gap_between(np.vstack([run.Z, pairs]), *sides)
 pairs_inside = pairs_inside[-len(pairs) :].mean()
 
+# %% tags=["hide-input"]
+assert np.array_equal(pairs, run.doublets(left, right, seed=0))
+
 # %% tags=["remove-input"]
 say(f"""
-Of the doublets, {pairs_inside:.0%} lie in the gap, beside {inside:.0%} of the unseen Ngn3 high cells. Of the unseen
-Alpha cells, {alpha_between:.0%} lie between precursors and Beta cells, beside {alpha_whole:.0%} on the map that saw them. There a
-reader of the map would take them for a step on the way to Beta. **A position in a gap is a reason to look at the genes of a cell,
-not a proof of what it is.**
+Of the doublets, {100 * pairs_inside:.0f} % lie in the gap, beside
+{100 * inside:.0f} % of the unseen Ngn3 high cells. Of the unseen Alpha cells,
+{100 * alpha_between:.0f} % lie between precursors and Beta cells, beside
+{100 * alpha_whole:.0f} % on the map that saw them. A reader of the map would
+take these for a step on the way to Beta. **A position in a gap is a reason to
+look at the genes of a cell, not a proof of what it is.**
 """)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four maps with training cells as crosses and unseen cells as dots. Top left: without three stages, the unseen ones reach from Ductal to hormone cells. Top right: without Alpha cells, which are placed near other hormone cells and precursors. Bottom: without Ngn3 high cells; a linear fit places them in the gap, umap-learn on the training cells or at their edge."}, "figure": {"caption": "Top: three stages left out, and the control, an end state left out. Bottom: the case of {numref}`fig-gap-before-after` with the linear fit, and with umap-learn on a map of its own. Crosses: training cells; dots: unseen cells.", "name": "fig-gap-more"}}
 many = HoldOut(adata, DEFAULT, CASES["pancreas"][2].hidden, seed=0)
-fig, axes = plt.subplots(2, 2, figsize=(6.6, 7.2))
+fig, axes = plt.subplots(2, 2, figsize=(5, 6.2))
 panel(axes[0, 0], many, many.Z, "three stages left out")
 panel(axes[0, 1], control, control.Z, "Alpha left out")
 panel(axes[1, 0], run, by_line, "Ngn3 high, linear fit")
 panel(axes[1, 1], run, maps["umap-learn"], "Ngn3 high, umap-learn")
 name_types(fig)
-title = fig.suptitle(source, fontsize=12)
+title = fig.suptitle(source)
 
 # %% [markdown]
 # ## The dentate gyrus, simulated
 #
 # The paper leaves out the neuroblasts, Nbl1 and Nbl2, which lead from the
 # precursors nIPC to the immature granule cells. Its cells do not come with this book. What we have is a stand-in:
-# cells drawn at random along the published lineage. They show that the procedure works, and are no evidence about the hippocampus.
+# cells drawn at random along the published lineage ({func}`rpumap.datasets.dentate_gyrus`). They show that the procedure
+# works, and are no evidence about the hippocampus.
 
 # %%
 gyrus = rpumap.datasets.dentate_gyrus(source="simulated")[::8].copy()
@@ -387,20 +424,27 @@ stand_in = HoldOut(gyrus, DEFAULT, neuroblasts.hidden, seed=0)
 flanks = stand_in.of(neuroblasts.left), stand_in.of(neuroblasts.right)
 t_gyrus, _, _ = gap_between(stand_in.Z, *flanks)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A map of simulated cells with the names of six types. Training cells are grey. The unseen Nbl1, blue dots, and Nbl2, orange triangles, lie between nIPC and ImmGranule1 or at their edges."}, "figure": {"caption": "A network trained without Nbl1 and Nbl2, as in figure 3C, on simulated cells. Grey: training cells. Blue dots: unseen Nbl1. Orange triangles: unseen Nbl2.", "name": "fig-gap-dentate"}}
-fig, ax = plt.subplots(figsize=(6.2, 5.2))
-ax.scatter(*stand_in.Z[stand_in.training].T, s=3, color=INK, alpha=0.4, linewidths=0)
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A map of simulated cells with the names of five types. Training cells are grey. The unseen Nbl1, blue dots, and Nbl2, orange triangles, lie between nIPC and ImmGranule1 or at their edges."}, "figure": {"caption": "A network trained without Nbl1 and Nbl2, as in figure 3C, on simulated cells. Grey: training cells. Blue dots: unseen Nbl1. Orange triangles: unseen Nbl2.", "name": "fig-gap-dentate"}}
+fig, ax = plt.subplots(figsize=(5, 4.8))
+old = stand_in.Z[stand_in.training]
+ax.scatter(*old.T, s=4, color=INK, alpha=0.25, linewidths=0)
 for kind, color, marker in zip(neuroblasts.hidden, COLORS, "o^", strict=False):
-    ax.scatter(*stand_in.Z[stand_in.of([kind])].T, s=12, color=color, marker=marker, linewidths=0)
-some = stand_in.of(["nIPC", "RadialGlia", "OPC", "ImmGranule1", "Granule", "CA"])
+    look = {"color": color, "marker": marker, "label": kind, "alpha": 0.7}
+    ax.scatter(*stand_in.Z[stand_in.of([kind])].T, s=12, linewidths=0, **look)
+some = stand_in.of(["nIPC", "OPC", "ImmGranule1", "Granule", "CA"])
 look = {"names": "on data", "size": 0, "title": describe_cells(gyrus)}
 ax = plotting.embedding(stand_in.Z[some], stand_in.kinds[some], ax=ax, **look)
+legend = fig.legend(loc="outside lower center", ncols=2, markerscale=1.6)
 
 # %% tags=["remove-input"]
-first, second = (np.median(t_gyrus[stand_in.of([kind])]) for kind in neuroblasts.hidden)
+first, second = (
+    np.median(t_gyrus[stand_in.of([kind])]) for kind in neuroblasts.hidden
+)
+order = "The order agrees." if first < second else "The order does not agree."
 say(f"""
-The paper adds that Nbl1 lies on the side of the radial glia and Nbl2 on that of the granule cells. Here the median of $t$
-is {first:.2f} for Nbl1 and {second:.2f} for Nbl2, with 0 at nIPC and 1 at ImmGranule1.
+The paper adds that Nbl1 lies on the side of the radial glia and Nbl2 on that of
+the granule cells. Here the median of $t$ is {first:.2f} for Nbl1 and
+{second:.2f} for Nbl2, with 0 at nIPC and 1 at ImmGranule1. {order}
 """)
 
 # %% [markdown]
@@ -408,10 +452,10 @@ is {first:.2f} for Nbl1 and {second:.2f} for Nbl2, with 0 at nIPC and 1 at ImmGr
 # Immature granule cells become granule cells, immature astrocytes come from glia; the sentence probably
 # means another cluster.
 #
-# ## A closed cycle, and real
+# ## A closed cycle
 #
 # Malaria parasites in the blood {cite:p}`howick2019` pass from ring to trophozoite to schizont, which bursts into new rings:
-# a cycle, and real cells. We leave out the early and the late trophozoites, IDC4 and IDC5, between the late rings (IDC3) and the
+# a cycle. The cells are real ({func}`rpumap.datasets.malaria`), and enter the published run only. We leave out the early and the late trophozoites, IDC4 and IDC5, between the late rings (IDC3) and the
 # schizonts (IDC6). This is a harder test than the pancreas, and a better one:
 #
 # - *There are two ways round.* On a branch, the flanks are connected through the missing stage alone. On a cycle they
@@ -427,15 +471,17 @@ is {first:.2f} for Nbl1 and {second:.2f} for Nbl2, with 0 at nIPC and 1 at ImmGr
 #
 # The unit of repeat is a network with its seed, and ten of them are judged. One
 # function measures a unit: here five networks, three that did not see some types and two that saw all. It gives each value with
-# its baseline, and must agree with what we found step by step.
+# its baseline. The cell below the table checks that it agrees with what we found step by step.
 
 # %%
 unit = measure_gaps(adata, DEFAULT, seed=0, name="pancreas")
+pd.DataFrame(unit, index=["value", "baseline"]).T.round(3)
+
+# %% tags=["hide-input"]
 assert np.isclose(unit["gap-fill/inside"], [inside, inside_whole]).all()
 assert np.isclose(unit["gap-fill/place"][0], scores.loc["network", "place"])
 assert np.isclose(unit["gap-fill/order"][0], scores.loc["network", "order"])
 assert np.isclose(unit["biology"][1], scores.loc["linear", "place"])
-pd.DataFrame(unit, index=["value", "baseline"]).T.round(3)
 
 # %% [markdown]
 # For the place, the baseline is two maps that saw all: what is left out cannot be expected to agree better
@@ -451,90 +497,121 @@ show_rules("05_gap_filling")
 #
 # Pancreas and malaria are real cells; `dentate_gyrus` stands for the simulated stand-in.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six panels: shares inside the gap, agreement of types, and order, in the paper's settings on the left and with our defaults on the right. In each, for pancreas, malaria and the simulated dentate gyrus, ten dots for the network stand beside ten squares for maps that saw all and ten triangles for the rival: doublets or the linear fit."}, "figure": {"caption": "Each mark is one of ten networks (blue dots) or what it is compared with: a map that saw all (grey squares); in the top row doublets, below the linear fit (red triangles). The bar is the mean. Higher is better, except for doublets.", "name": "fig-gap-ten"}}
-results = {(r["id"], r["cells"], r["settings"]): r for r in load_results()["rows"]}
-LOOKS = {"network": ("o", COLORS[0]), "saw all": ("s", INK), "rival": ("^", COLORS[5])}
-PARTS = {  # where the marks of each row are: id of the claim, and value (0) or baseline (1)
+# %% tags=["hide-input"]
+results = {
+    (row["id"], row["cells"], row["settings"]): row
+    for row in load_results()["rows"]
+}
+LOOKS = {
+    "network": ("o", COLORS[0]),
+    "saw all": ("s", INK),
+    "doublets or linear fit": ("^", COLORS[5]),
+}
+# The claim whose units hold the marks, and whether value (0) or baseline (1).
+PARTS = {
     "inside": (("gap-fill/inside", 0), ("gap-fill/inside", 1), ("doublets", 1)),
     "place": (("gap-fill/place", 0), ("gap-fill/place", 1), ("biology", 1)),
     "order": (("gap-fill/order", 0), None, ("gap-fill/order", 1)),
 }
-TISSUES = {"pancreas": "pancreas", "malaria": "malaria", "dentate_gyrus": "dentate\n(simulated)"}
+TISSUES = ("pancreas", "malaria", "dentate_gyrus")
 
 
 def told(claim, cells, settings="paper"):
     row = results[claim, cells, settings]
-    return f"{row['value']:.2f} beside {row['baseline_value']:.2f} ({row['verdict']})"
+    numbers = f"{row['value']:.2f} beside {row['baseline_value']:.2f}"
+    return f"{numbers} ({row['verdict']})"
 
 
 def both(claim, settings="paper"):
-    pancreas, cycle = (told(claim, cells, settings) for cells in ("pancreas", "malaria"))
+    pancreas, cycle = (told(claim, cells, settings) for cells in TISSUES[:2])
     return f"{pancreas} on the pancreas and {cycle} on the cycle"
 
 
-fig, axes = plt.subplots(3, 2, figsize=(6.6, 7.8), sharex=True, sharey="row")
+def draw_units(ax, at, mark, look, cells, settings):
+    """Draw ten networks beside each other, and their mean as a bar."""
+    shape, color = look
+    y = np.array(results[mark[0], cells, settings]["units"])[:, mark[1]]
+    x = at + np.linspace(-0.08, 0.08, len(y))
+    ax.plot(x, y, shape, color=color, markersize=4, alpha=0.7)
+    ax.plot([at - 0.1, at + 0.1], [y.mean()] * 2, color=color)
+
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six panels: shares inside the gap, agreement of types, and order, in the paper's settings on the left and with our defaults on the right. In each, for pancreas, malaria and the simulated dentate gyrus, ten dots for the network stand beside ten squares for maps that saw all and ten triangles for what else it is compared with: doublets or the linear fit."}, "figure": {"caption": "Each mark is one of ten networks (blue dots) or what it is compared with: a map that saw all (dark squares); in the top row doublets, below the linear fit (red-brown triangles). The bar is the mean. Higher is better, except for doublets.", "name": "fig-gap-ten"}}
+fig, axes = plt.subplots(3, 2, figsize=(5, 7.6), sharex=True, sharey="row")
+titles = {"paper": "paper's settings", "default": "our defaults"}
 for row, (part, marks) in zip(axes, PARTS.items(), strict=True):
     row[0].set_ylabel(part)
-    for ax, settings in zip(row, ("paper", "default"), strict=True):
-        for at, cells_of in enumerate(TISSUES):
-            for shift, mark, (shape, color) in zip(
-                (-0.25, 0, 0.25), marks, LOOKS.values(), strict=True
-            ):
-                if mark is not None:
-                    y = np.array(results[mark[0], cells_of, settings]["units"])[:, mark[1]]
-                    x = at + shift + np.linspace(-0.08, 0.08, len(y))
-                    ax.plot(x, y, shape, color=color, markersize=4, alpha=0.7, linewidth=0)
-                    ax.plot(at + shift + np.array([-0.1, 0.1]), [y.mean()] * 2, color=color)
-for ax, title in zip(axes[0], ("paper's settings", "our defaults"), strict=True):
-    ax.set(title=title, xticks=range(3), xticklabels=TISSUES.values())
-for name, (shape, color) in zip(
-    ("network", "saw all", "doublets or linear fit"), LOOKS.values(), strict=True
-):
+    for ax, settings in zip(row, titles, strict=True):
+        for at, cells in enumerate(TISSUES):
+            for k, look in enumerate(LOOKS.values()):
+                if marks[k] is not None:
+                    where = at + 0.25 * (k - 1)
+                    draw_units(ax, where, marks[k], look, cells, settings)
+for ax, title in zip(axes[0], titles.values(), strict=True):
+    ax.set_title(title)
+for ax in axes[-1]:
+    ax.set_xticks(range(3), ("pancreas", "malaria", "simulated\ngyrus"))
+    ax.tick_params("x", rotation=45)
+for name, (shape, color) in LOOKS.items():
     ax.plot([], [], shape, color=color, label=name)
-legend = fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+handles = ax.get_legend_handles_labels()
+look = {"handletextpad": 0.1, "columnspacing": 0.8}
+legend = fig.legend(*handles, loc="outside lower center", ncols=3, **look)
 
 # %% tags=["remove-input"]
 show_verdicts("05_gap_filling")
 
 # %% tags=["remove-input"]
 say(f"""
-**How to read it**, with the value, its baseline and the verdict in the paper's settings.
+**How to read it**, with the value, its baseline and the verdict in the paper's
+settings.
 
-*Is there a gap?* Its width, beside that of the widest gap on a map that saw all, is {both("gap-open")}. *Do the others stay
-where they were?* The rank correlation is {both("gap-rest")}; the baseline says how far two maps of the same cells differ.
+*Is there a gap?* Its width, beside that of the widest gap on a map that saw
+all, is {both("gap-open")}. *Do the others stay where they were?* The rank
+correlation is {both("gap-rest")}; the baseline says how far two maps of the
+same cells differ.
 """)
 
 # %% tags=["remove-input"]
 say(f"""
-*Do unseen types go where they belong?* Inside: {both("gap-fill/inside")}. The baseline need not be near 1, since
-cells of a type may lie among the flanks even if they are seen; the rule asks for half of it. Place: {both("gap-fill/place")}. Where
-the place falls short of two maps that saw all, cells are next to other types than they should be, even if they are inside the gap.
-Order: {both("gap-fill/order")}; it has to exceed 0.5, and the linear fit is there to compare. On the cycle, the median $t$ of
-the later of the two unseen stages is {told("gap-fill/sides", "malaria")} of the earlier.
+*Do unseen types go where they belong?* Inside: {both("gap-fill/inside")}. The
+baseline need not be near 1, since cells of a type may lie among the flanks even
+if they are seen; the rule asks for half of it. Place:
+{both("gap-fill/place")}. Where the place falls short of two maps that saw all,
+cells are next to other types than they should be, even if they are inside the
+gap. Order: {both("gap-fill/order")}; it has to exceed 0.5, and the linear fit
+is there to compare. On the cycle, the median $t$ of the later of the two unseen
+stages is {told("gap-fill/sides", "malaria")} of the earlier.
 """)
 
 # %% tags=["remove-input"]
 say(f"""
-In another case, without the
-Pre-endocrine cells, the place is {told("gap-next/place", "pancreas")}. With three stages missing it is
-{told("gap-many/Ngn3 low EP", "pancreas")}, {told("gap-many/Ngn3 high EP", "pancreas")} and
-{told("gap-many/Pre-endocrine", "pancreas")}, in order of development: "almost perfectly" would need all three to hold.
+In another case, without the Pre-endocrine cells, the place is
+{told("gap-next/place", "pancreas")}. With three stages missing it is
+{told("gap-many/Ngn3 low EP", "pancreas")},
+{told("gap-many/Ngn3 high EP", "pancreas")} and
+{told("gap-many/Pre-endocrine", "pancreas")}, in order of development: "almost
+perfectly" would need all three to hold.
 """)
 
 # %% tags=["remove-input"]
 say(f"""
-*Has it learned biology?* The place, beside that of the linear fit, is {both("biology")}; with our defaults
-{both("biology", "default")}. Where this does not hold, a linear fit explains as much. Where it holds, the network does better than
-a linear fit, as other smooth curves might too: knowledge of biology would need that, and more.
+*Has it learned biology?* The place, beside that of the linear fit, is
+{both("biology")}; with our defaults {both("biology", "default")}. Where this
+does not hold, a linear fit explains as much. Where it holds, the network does
+better than a linear fit, as other smooth curves might too: knowledge of biology
+would need that, and more.
 """)
 
 # %% tags=["remove-input"]
 say(f"""
-*Do doublets stay out?* The share of unseen cells inside, beside that of doublets, is {both("doublets")}. Where this
-does not hold, a cell in the gap may as well be a doublet. Where it holds, the share of doublets still tells how many would be
-taken for an intermediate stage.
+*Do doublets stay out?* The share of unseen cells inside, beside that of
+doublets, is {both("doublets")}. Where this does not hold, a cell in the gap may
+as well be a doublet. Where it holds, the share of doublets still tells how many
+would be taken for an intermediate stage.
 
-On the simulated dentate gyrus the place is {told("gap-fill/place", "dentate_gyrus")}, and with the linear fit
+On the simulated dentate gyrus the place is
+{told("gap-fill/place", "dentate_gyrus")}, and with the linear fit
 {told("biology", "dentate_gyrus")}.
 """)
 
@@ -564,79 +641,251 @@ On the simulated dentate gyrus the place is {told("gap-fill/place", "dentate_gyr
 # - Judge placement by several scores, against chance, nearest neighbour, a linear fit, and a network
 #   that saw all.
 #
-# ## On your own
+# ## Self-check
 #
-# **1. Another kink.** Find a function with one ReLU that is right for the early and the late cell of
+# **1. Two networks have the same training loss. One places an unseen stage in the gap, the other on a training
+# type. Which of them was trained badly?**
+#
+# :::{dropdown} The one that leaves the gap empty
+# Not quite. The loss contains pairs of training cells only. It is the same, so training has done its work in both.
+# :::
+# :::{dropdown} Neither, for the loss says nothing about inputs that lie in the gap
+# Right. That is what $f_1$, $f_2$ and $f_3$ show: equal on the training cells, different between them.
+# :::
+# :::{dropdown} This cannot happen, since a network is continuous
+# Not quite. Continuity makes the path from an early to a late cell cross the gap. It does not say where on this path
+# the change takes place, nor that the unseen cells lie on it.
+# :::
+#
+# **2. A network places nine of ten unseen cells in the gap. What has to be known before this counts as learned
+# biology?**
+#
+# :::{dropdown} What a linear fit of the same map does with them
+# Right. If a linear fit places as many of them there, then it is enough that intermediate cells lie between
+# their neighbours in gene space.
+# :::
+# :::{dropdown} Whether UMAP's own transform places fewer of them there
+# Not quite. It places cells among those that they resemble most, so it is easy to exceed in this score.
+# :::
+# :::{dropdown} Whether the unseen cells also keep their order
+# Not quite. Order is a score worth having, but a linear fit can keep it too. Each score needs its baseline.
+# :::
+#
+# **3. On your map some cells lie halfway between two types, far from all training cells. What are they?**
+#
+# :::{dropdown} An intermediate stage, since maps of a network are continuous
+# Not quite. Mixtures of the two types come to lie there for the same reason.
+# :::
+# :::{dropdown} A failure of the network, since cells belong next to those that they resemble most
+# Not quite. That is the rule of `transform`. A cell that resembles none of the training cells well has no
+# such place.
+# :::
+# :::{dropdown} This is open: a stage, doublets or an end state that was not in training
+# Right. The map shows a position. Look for genes that neither type has, and remove doublets first.
+# :::
+#
+# ## Exercises
+#
+# :::{exercise} Another kink: paper, easy
+# :label: ex-gap-another-kink
+#
+# Find a function with one ReLU that is right for the early and the late cell of
 # {eq}`eq-gap-three`, and places the missed cell on top of the *late* one. Where does it place $(2, 2)$?
+# :::
+#
+# :::{solution-start} ex-gap-another-kink
+# :label: sol-gap-another-kink
+# :class: dropdown
+# :::
+#
+# Mirror $f_2$: $4 - \operatorname{relu}(x_1 - x_2)$ gives the early, missed and late cell the coordinates 0, 3 and 4.
+# Nearly. The neuron has to be inactive for $(3, 2)$ too, so make it steeper and start it later:
+# $4 - \operatorname{relu}(2 x_1 - x_2 - 4)$ gives 0, 4 and 4. The mixture $(2, 2)$ goes to 4 as well. Along the mixture
+# $x_1 = 4 (1 - w)$ and $x_2 = 4 w$, the neuron is active for $2 x_1 - x_2 > 4$, that is $w < \tfrac13$: the whole gap is
+# crossed in the third of the path that is next to the early cell.
 
-# %% tags=["hide-cell"] jupyter={"source_hidden": true, "outputs_hidden": true} mystnb={"code_prompt_show": "Solution 1", "code_prompt_hide": "Solution 1"}
+# %%
 mirrored = 4 - np.maximum(0, x1 - x2)
 steeper = 4 - np.maximum(0, 2 * x1 - x2 - 4)
-assert steeper.tolist() == [0, 4, 4, 4]
+w = np.linspace(0, 1, 7)
+along = 4 - np.maximum(0, 8 * (1 - w) - 4 * w - 4)
+late = np.allclose(along[w > 0.3], 4)
+checks = mirrored[:3].tolist(), steeper.tolist(), late
+assert checks == ([0, 3, 4], [0, 4, 4, 4], True)
+pd.DataFrame({"w": w, "coordinate": along}).round(2).T
+
+# %% [markdown]
+# :::{solution-end}
+# :::
+#
+# :::{exercise} Write the score: code, medium
+# :label: ex-gap-write-the-score
+#
+# With NumPy alone, compute which cells are *inside* from {eq}`eq-gap-along` and the text after it, and compare with
+# `gap_between`. How does the share of the unseen cells change if the gap is taken from median to median, $0 < t < 1$?
+# :::
+#
+# :::{solution-start} ex-gap-write-the-score
+# :label: sol-gap-write-the-score
+# :class: dropdown
+# :::
+
+
+# %%
+def inside_gap(Z, left, right, widths=True):
+    z_a, z_b = np.median(Z[left], axis=0), np.median(Z[right], axis=0)
+    line = z_b - z_a
+    t = (Z - z_a) @ line / (line @ line)
+    off = Z - z_a - t[:, None] * line
+    aside = np.linalg.norm(off, axis=1) / np.linalg.norm(line)
+    begin = np.quantile(t[left], 0.95) if widths else 0
+    end = np.quantile(t[right], 0.05) if widths else 1
+    return (t > begin) & (t < end) & (aside <= 0.5)
+
+
+ours = inside_gap(run.Z.astype(float), left, right)
+assert np.array_equal(ours, gap_between(run.Z, left, right)[2])
+
+# %%
+wider = inside_gap(run.Z.astype(float), left, right, widths=False)
+flanks = wider[left].mean(), wider[right].mean()
 say(f"""
-Mirror $f_2$: $4 - \\operatorname{{relu}}(x_1 - x_2)$ gives the early, missed and late cell the coordinates
-{", ".join(map(str, mirrored[:3]))}. Nearly. A steeper one does it: $4 - \\operatorname{{relu}}(2 x_1 - x_2 - 4)$ gives
-{", ".join(map(str, steeper[:3]))}. The mixture $(2, 2)$ goes to {steeper[3]} as well: along the mixture the coordinate stays
-at 4 until the neuron becomes active, and the whole gap is crossed in the third of the path that is next to the early cell.
+Between the 95 % and 5 % quantiles lie {100 * ours[unseen].mean():.0f} % of the
+unseen cells, from median to median {100 * wider[unseen].mean():.0f} %. But then
+{100 * flanks[0]:.0f} % and {100 * flanks[1]:.0f} % of the training cells of the
+flanks are inside as well: about half of a flank lies on that side of its
+median, so this share says little about a gap.
 """)
 
 # %% [markdown]
-# **2. How fast can a coordinate change?** The weights of a network with two hidden layers are $W_1, W_2, W_3$.
+# :::{solution-end}
+# :::
+#
+# :::{exercise} How fast can a coordinate change?: paper, medium
+# :label: ex-gap-how-fast-can-a-coordinate-change
+#
+# The weights of a network with two hidden layers are $W_1, W_2, W_3$.
 # Show that two cells at a distance $\delta$ in gene space are at most
 # $\lVert W_1 \rVert \lVert W_2 \rVert \lVert W_3 \rVert\, \delta$ apart on the map (largest singular
 # values). How loose is that for our network?
+# :::
+#
+# :::{solution-start} ex-gap-how-fast-can-a-coordinate-change
+# :label: sol-gap-how-fast-can-a-coordinate-change
+# :class: dropdown
+# :::
+#
+# A matrix of weights stretches a difference by at most its largest singular value. Biases cancel in differences. A ReLU
+# never increases one: $|\operatorname{relu}(u) - \operatorname{relu}(v)| \le |u - v|$ in each coordinate, hence in
+# length. Chain the layers. For our network we compare with what happens from an unseen cell to the training cell
+# nearest to it:
 
-# %% tags=["hide-cell"] jupyter={"source_hidden": true, "outputs_hidden": true} mystnb={"code_prompt_show": "Solution 2", "code_prompt_hide": "Solution 2"}
-weights = [p.detach().numpy() for p in run.model.encoder_.parameters() if p.ndim == 2]
-bound = np.prod([np.linalg.norm(W, 2) for W in weights])
+# %%
+weights = [p.detach().numpy() for p in run.model.encoder_.parameters()]
+norms = [np.linalg.norm(W, 2) for W in weights if W.ndim == 2]
+bound = np.prod(norms)
 near = KNeighborsRegressor(1).fit(X_seen, X_seen).predict(run.X[unseen])
-steps_in_genes = np.linalg.norm(run.X[unseen] - near, axis=1)
-steps_on_map = np.linalg.norm(run.Z[unseen] - nearest, axis=1)
-largest = (steps_on_map / steps_in_genes).max()
+in_genes = np.linalg.norm(run.X[unseen] - near, axis=1)
+on_the_map = np.linalg.norm(run.Z[unseen] - nearest, axis=1)
+largest = (on_the_map / in_genes).max()
 assert largest <= bound * 1.001
 say(f"""
-A table of weights stretches a difference by at most its largest singular value, biases cancel in differences, and a ReLU
-never increases one: $|\\operatorname{{relu}}(u) - \\operatorname{{relu}}(v)| \\le |u - v|$. Chain the layers. Here the product is
-{bound:.1f}. From an unseen cell to the training cell nearest to it, distances are multiplied by {largest:.2f} at most. So a
-cell close to a training cell is placed near it, and $f_3$ needs a large weight to place the missed cell far away. The chapters on
-CROWN compute tighter bounds.
+The product of the three is {bound:.1f}. Between these pairs, distances are
+multiplied by {largest:.2f} at most, so the bound is {bound / largest:.0f} times
+as large. A cell close to a training cell is placed near it, and $f_3$ needs a
+large weight to place the missed cell far away.
 """)
 
 # %% [markdown]
-# **3. More doublets.** Make doublets of Alpha and Beta cells, with the network of the control.
+# [CROWN](07_crown_derivation) computes tighter bounds.
+#
+# :::{solution-end}
+# :::
+#
+# :::{exercise} More doublets: experiment, medium
+# :label: ex-gap-more-doublets
+#
+# Make doublets of Alpha and Beta cells, with the network of the control.
 # Do they lie between Beta cells and where Alpha cells were placed? What if you triple the counts of the Beta cells?
+# :::
+#
+# :::{solution-start} ex-gap-more-doublets
+# :label: sol-gap-more-doublets
+# :class: dropdown
+# :::
 
-# %% tags=["hide-cell"] jupyter={"source_hidden": true, "outputs_hidden": true} mystnb={"code_prompt_show": "Solution 3", "code_prompt_hide": "Solution 3"}
+# %%
 alpha, beta, spots = control.of(["Alpha"]), control.of(["Beta"]), {}
 for weight in (1, 3):
-    two = doublets(control, alpha, beta, seed=0, counts_of_two=weight)
+    two = doublets(control, alpha, beta, seed=0, weight=weight)
     ends = [np.append(side, np.zeros(len(two))) for side in (alpha, beta)]
-    t = gap_between(np.vstack([control.Z, two]), *ends)[0][-len(two) :]
-    spots[weight] = np.quantile(t, [0.1, 0.5, 0.9])
+    t, _, _ = gap_between(np.vstack([control.Z, two]), *ends)
+    spots[weight] = np.quantile(t[-len(two) :], [0.1, 0.5, 0.9])
+pd.DataFrame(spots, index=["a tenth below", "median", "a tenth above"]).round(2)
+
+# %%
+low, middle, high = spots[1]
+between = "lies" if 0 < middle < 1 else "does not lie"
+shift = "further towards" if spots[3][1] > middle else "no nearer to"
 say(f"""
-With 0 at the Alpha cells and 1 at the Beta cells, the median doublet is at {spots[1][1]:.2f}, and a tenth lie below
-{spots[1][0]:.2f} and above {spots[1][2]:.2f}: the cells of both types are spread out themselves. With three times the counts
-the median is {spots[3][1]:.2f}: then $w$ is near 3/4 in the formula for mixtures. Real droplets differ in size, so their
-doublets spread over the whole way.
+With 0 at the Alpha cells and 1 at the Beta cells, the median doublet is at
+{middle:.2f}, so it {between} between them. A tenth of the doublets are below
+{low:.2f} and a tenth above {high:.2f}: the cells of both types are spread out
+themselves. With three times the counts the median is {spots[3][1]:.2f}, {shift}
+the Beta cells: then $w$ is near 3/4 in the formula for mixtures. Where droplets
+hold cells of different sizes, $w$ differs from doublet to doublet.
 """)
 
 # %% [markdown]
-# **4. Fewer flank cells.** Leave out the Ngn3 high cells *and* the Ngn3 low ones. Which scores of the Ngn3 high cells do you
+# :::{solution-end}
+# :::
+#
+# :::{exercise} Fewer flank cells: experiment, hard
+# :label: ex-gap-fewer-flank-cells
+#
+# Leave out the Ngn3 high cells *and* the Ngn3 low ones. Which scores of the Ngn3 high cells do you
 # expect to change, and may you compare them with those before?
+# :::
+#
+# :::{solution-start} ex-gap-fewer-flank-cells
+# :label: sol-gap-fewer-flank-cells
+# :class: dropdown
+# :::
+#
+# All three can change. The left flank is gone, so *inside* and *order* need another one, the Ductal cells, and with it
+# another gap. *Place* counts only the types that were seen, which are fewer.
 
-# %% tags=["hide-cell"] jupyter={"source_hidden": true, "outputs_hidden": true} mystnb={"code_prompt_show": "Solution 4", "code_prompt_hide": "Solution 4"}
+# %%
 fewer = HoldOut(adata, DEFAULT, ["Ngn3 low EP", "Ngn3 high EP"], seed=0)
-judged = fewer.of(["Ngn3 high EP"])
-with_fewer = place(fewer, fewer.Z, judged)
-saw_all = place(fewer, maps["another map that saw all"], judged)
+judged, ductal = fewer.of(["Ngn3 high EP"]), fewer.of(["Ductal"])
+again = maps["another map that saw all"]
+rows = {}
+for name, Z in {"network": fewer.Z, "saw all": again}.items():
+    t, _, within = gap_between(Z, ductal, right)
+    rows[name] = {
+        "inside": within[judged].mean(),
+        "place": place(fewer, Z, judged),
+        "order": spearmanr(t[judged], time[judged]).statistic,
+    }
+rows = pd.DataFrame(rows).T
+rows.round(2)
+
+# %%
+now, then = rows["place"], scores["place"].iloc[[1, 0]]
+gaps = [of.iloc[1] - of.iloc[0] for of in (then, now)]
+closer = "closer to" if gaps[1] < gaps[0] else "no closer to"
 say(f"""
-The place of the Ngn3 high cells was {of["network", "place"]:.2f}, beside
-{of["another map that saw all", "place"]:.2f} of two maps that saw all. Now it is {with_fewer:.2f}, beside
-{saw_all:.2f}. Baselines change too, as there are fewer types to disagree about: only those that were seen
-count. Scores of different cases must not be compared with each other, only with their own baselines.
+The place of the Ngn3 high cells was {then.iloc[0]:.2f}, beside
+{then.iloc[1]:.2f} of two maps that saw all. Now it is {now.iloc[0]:.2f}, beside
+{now.iloc[1]:.2f}, so it is {closer} its baseline than before. Baselines change
+too, as there are fewer types to disagree about. Scores of different cases must
+not be compared with each other, only with their own baselines.
 """)
 
 # %% [markdown]
+# :::{solution-end}
+# :::
+#
 # ## In practice
 #
 # - To find new stages, look at gaps, and at cells that lie far from all others

@@ -17,34 +17,8 @@
 # A cell's counts are noisy, and its coordinates on the map are computed from them. How far can noise
 # move them? Not in the trials that we happened to make, but at most, for every noise of a given size?
 # This chapter derives bounds that answer this question, with a proof.
-#
-# ## What you will do
-#
-# - See ten thousand random trials miss the worst case by far.
-# - Bound a network of two neurons by hand, first loosely, then tightly, in exact fractions.
-# - Follow the paper from its eq. 13 to eq. 39, correct its slips, and write it for any depth.
-# - Draw boxes around cells of the pancreas that provably hold them under all noise of a given size.
-#
-# ## What you will learn
-#
-# - Which information intervals lose, and which linear bounds keep.
-# - Why the norm in the bound is not the norm of the ball.
-# - When a method that should be tighter is not, and what rounding does to a proof.
-#
-# ## What you need
-#
-# - A network with ReLUs, as in [Training](03_training). Matrix products and inequalities.
 
-# %% tags=["remove-cell"]
-import importlib.util
-import subprocess
-import sys
-
-if importlib.util.find_spec("rpumap") is None:  # on Colab
-    needed = ["umap-learn", "git+https://github.com/rpumap/rpumap"]
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *needed], check=True)
-
-# %%
+# %% tags=["hide-input"]
 import importlib.util
 from fractions import Fraction
 
@@ -57,22 +31,148 @@ from torch import nn
 import rpumap
 from rpumap import plotting
 from rpumap.chapters.comparison import describe_cells
+from rpumap.chapters.display import say
 from rpumap.chapters.style import use_style
 from rpumap.networks import mlp
 from rpumap.plotting import COLORS, INK
-from rpumap.verification import Ball, auto_lirpa, crown, crown_ibp, ibp, projected_gradient
+from rpumap.preprocessing import library_size
+from rpumap.verification import (
+    Ball,
+    SparseBox,
+    auto_lirpa,
+    crown,
+    crown_ibp,
+    ibp,
+    projected_gradient,
+)
 
 use_style()
+draw = np.random.default_rng(0)
+adata = rpumap.datasets.pancreas()
+print(adata.uns["source"])
+source = describe_cells(adata)
+prep = rpumap.Preprocessor(n_top_genes=300)
+X = prep.fit_transform(adata)
+model = rpumap.ParametricUMAP(random_state=0).fit(X)
+encoder = model.encoder_.requires_grad_(False)
+x, Z = torch.as_tensor(X), model.embedding_
+METHODS = {"ibp": ibp, "crown_ibp": crown_ibp, "crown": crown}
+# both directions of both coordinates
+WAYS = torch.tensor([[-1, 0], [1, 0], [0, -1], [0, 1]])
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Top: the map in grey with nested rectangles around six cells; the dotted ones of ibp are by far the largest, the dashed ones of crown_ibp small, the solid ones of crown smallest. Bottom: one of the cells enlarged, with dots of random noise close together, four crosses of an attack further out, and the two smaller boxes around them."}, "figure": {"caption": "Boxes that provably hold a cell under noise, by three methods, on the map (top) and around one of the cells (bottom, and the star at the top; the box of `ibp` is outside the frame). Dots: 500 random changes of the size that the boxes are for. Crosses: the four results of an attack.", "name": "fig-crown-boxes"}}
+types = adata.obs["clusters"]
+chosen = []  # the cell in the middle of each of the six largest types
+for name in types.value_counts().index[:6]:
+    members = np.flatnonzero(types == name)
+    off_middle = Z[members] - np.median(Z[members], axis=0)
+    nearest = np.linalg.norm(off_middle, axis=1).argmin()
+    chosen.append(members[nearest])
+eps, last = 0.03, chosen[-1]
+order = np.argsort(-np.ptp(Z, axis=0))  # the longer side of the map goes across
+looks = ((COLORS[1], ":"), (COLORS[0], "--"), (COLORS[5], "-"))
+fig, (top, zoom) = plt.subplots(2, 1, figsize=(5, 6.6), height_ratios=(1, 1))
+top.scatter(*Z[:, order].T, s=3, color=INK, alpha=0.25, linewidths=0)
+boxes_of = {}
+for name, (color, style) in zip(METHODS, looks, strict=True):
+    ends = rpumap.certify(model, X[chosen], eps, method=name)
+    lower, upper = boxes_of[name] = [end[:, order] for end in ends]
+    look = {"color": color, "linestyle": style, "linewidth": 1.8}
+    plotting.boxes(lower, upper, ax=top, **look)
+    plotting.boxes(lower[-1:], upper[-1:], ax=zoom, **look, label=name)
+    if name == "crown_ibp":
+        edge = 0.1 * (upper - lower)[-1]
+        frame = np.stack([lower[-1] - edge, upper[-1] + edge])
+zoom.axis(frame.T.ravel())
+signs = torch.as_tensor(draw.choice([-1.0, 1.0], (500, 300))).float()
+noisy = encoder(x[last] + eps * signs).numpy()[:, order]
+moved = projected_gradient(encoder, Ball(x[[last]], eps), WAYS, n_steps=1)
+reached = encoder(moved)[:, 0].numpy()[:, order]
+look = {"s": 6, "color": INK, "alpha": 0.5, "linewidths": 0}
+zoom.scatter(*noisy.T, **look, label="random noise")
+zoom.scatter(*reached.T, s=50, color=COLORS[2], marker="x", label="attack")
+top.plot(*Z[last, order], "*", color=INK, markersize=7)
+handles = zoom.get_legend_handles_labels()
+fig.legend(*handles, loc="outside lower center", ncols=3)
+title = f"$\\epsilon = {eps}$, {source}"
+top.set(title=title, aspect="equal", xticks=[], yticks=[])
+across, up = (f"dimension {k + 1}" for k in order)
+zoom.set(title=f"{types.iloc[last]} cell", xlabel=across, ylabel=up)
+plt.show()
+
+# %% tags=["remove-cell"]
+for lower, upper in boxes_of.values():
+    for points in (noisy, reached):
+        assert ((lower[-1] <= points) & (points <= upper[-1])).all()
+assert (np.ptp(noisy, axis=0) < np.ptp(reached, axis=0)).all()
+box_sizes = [(upper - lower).mean(1) for lower, upper in boxes_of.values()]
+assert (box_sizes[0] > 2 * box_sizes[1]).all()
+assert (box_sizes[1] > box_sizes[2]).all()
+
+# %% tags=["remove-input"]
+lower, upper = boxes_of["crown"]
+ranges = np.ptp(noisy, axis=0), np.ptp(reached, axis=0), upper[-1] - lower[-1]
+noise, attacked, proved = (of[0] for of in ranges)
+say(f"""
+Each z-score of the {types.iloc[last]} cell may change by up to {eps}, all
+300 at once. Along {across}, 500 random changes move it over a range of
+{noise:.2f} on the map. An attack, which looks for changes with a large effect,
+reaches {attacked:.2f}. No change at all of this size can move it over more than
+{proved:.2f}: this is the width of the box of `crown`, and it is proved.
+""")
 
 # %% [markdown]
+# What an attack reaches does occur; what lies outside a box cannot. The most that noise can do lies
+# between.
+#
+# ## What you will learn
+#
+# After this chapter you can
+#
+# - bound a small network of ReLUs by hand, by intervals and by linear functions;
+# - select the linear function of each ReLU that a bound needs, at any depth, as eq. 13 to 39 of the paper do;
+# - tell which norm belongs into the bound for a given ball of inputs;
+# - compute boxes for the cells of a fitted map, and judge by an attack how loose they are;
+# - decide what to do where two methods disagree, and about rounding.
+#
+# **You need** a network with ReLUs, as in [Training](03_training), matrix products, inequalities, norms and balls.
+#
+# A *norm* measures the size of a vector: of $(3, -4)$ the $l_1$ norm is $3 + 4 = 7$, the sum of magnitudes; the $l_2$
+# norm is $\sqrt{9 + 16} = 5$, the length; the $l_\infty$ norm is 4, the largest magnitude. A *ball* is the set of all
+# points whose difference from a centre has a norm of at most $\epsilon$, its radius: around the origin, $(3, -4)$ lies
+# in the $l_\infty$ ball of radius 4, and not in the $l_2$ ball of that radius.
+#
 # `Fraction` computes with exact fractions. `crown`, `crown_ibp` and `ibp` from {mod}`rpumap.verification`
-# are what we are going to derive; we use them only after that.
+# made the boxes above. From here on we use each of them only once it is derived.
 #
 # ## Why trials are no proof
 #
 # Let $x_0$ be a cell and $f$ the network. We allow every input in a ball,
 # $\lVert x - x_0 \rVert_p \le \epsilon$. The paper does not name its norm. We mostly take $p = \infty$:
-# each gene may change by up to $\epsilon$, all of them at once. (Inputs are z-scores, so $\epsilon = 0.1$ is a tenth of a gene's standard deviation.) We want numbers $l_j$ and $u_j$ with
+# each gene may change by up to $\epsilon$, all of them at once. Inputs are z-scores, so $\epsilon = 0.1$ is a tenth of
+# a gene's standard deviation. How many molecules is that?
+
+# %% tags=["remove-input"]
+median_size = np.median(library_size(adata))
+of_cell = median_size / prep.target_sum  # from scaled counts to molecules
+gene = prep.genes_.tolist().index("Ins1")
+molecules, mean = 0.1 * prep.std_ * of_cell, prep.mean_[gene] * of_cell
+say(f"""
+The gene `Ins1` makes insulin. Its counts, scaled to {prep.target_sum:,.0f}
+molecules a cell, have a standard deviation of {prep.std_[gene]:.0f} over these
+{source}; 0.1 of it is {0.1 * prep.std_[gene]:.1f}. In a cell with the median
+library size, {median_size:,.0f} molecules, that makes {molecules[gene]:.1f}
+molecules of `Ins1`; the mean over cells, scaled alike, is {mean:.1f}. `Ins1`
+varies more than most genes: for the median gene, $\\epsilon = 0.1$ is
+{np.median(molecules):.2f} of a molecule, and for {(molecules < 1).mean():.0%}
+of the 300 genes less than one.
+""")
+
+# %% tags=["remove-cell"]
+assert molecules[gene] > 3 and np.median(molecules) < 1
+
+# %% [markdown]
+# We want numbers $l_j$ and $u_j$ with
 #
 # $$ l_j \le f_j(x) \le u_j \quad \text{for every } x \text{ in the ball.} $$ (eq-crown-goal)
 #
@@ -82,10 +182,12 @@ use_style()
 # of its weight.
 
 # %%
-draw = np.random.default_rng(0)
 weights = draw.choice([-1, 1], 300)
 trials = draw.choice([-1, 1], (10_000, 300)) @ weights
-print(f"possible: {abs(weights).sum()}, of 10,000 random trials: {trials.max()}")
+possible = abs(weights).sum()
+print(f"possible: {possible}, of 10,000 random trials: {trials.max()}")
+
+# %% tags=["remove-cell"]
 assert trials.max() < 100
 
 # %% [markdown]
@@ -108,18 +210,21 @@ assert trials.max() < 100
 # use a fine grid.
 
 # %%
-W1, b1, w2 = np.array([[2, 1], [1, 2]]), np.array([2, 1]), np.array([2, -2])
+W1, b1 = np.array([[2, 1], [1, 2]]), np.array([2, 1])
+w2 = np.array([2, -2])
 
 
 def small(x):
     return np.maximum(x @ W1.T + b1, 0) @ w2
 
 
-assert small(np.zeros(2)) == 2
 ticks = np.linspace(-1, 1, 201)
 grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
 values = small(grid)
 print(f"on the grid: {values.min():.4f} to {values.max():.4f}")
+
+# %% tags=["remove-cell"]
+assert small(np.zeros(2)) == 2
 assert np.isclose(values.min(), -2) and np.isclose(values.max(), 6)
 assert small(np.array([-1, 1])) == -2 and small(np.array([1, -1])) == 6
 
@@ -138,12 +243,15 @@ assert small(np.array([-1, 1])) == -2 and small(np.array([1, -1])) == 6
 
 # %%
 l1, u1 = b1 - abs(W1).sum(1), b1 + abs(W1).sum(1)
-assert l1.tolist() == [-1, -2] and u1.tolist() == [5, 4]
-
 low, high = np.maximum(l1, 0), np.maximum(u1, 0)
 positive, negative = np.maximum(w2, 0), np.minimum(w2, 0)
-ibp_hand = positive @ low + negative @ high, positive @ high + negative @ low
-assert ibp_hand == (-8, 10)
+lowest = positive @ low + negative @ high
+highest = positive @ high + negative @ low
+print(f"intervals: {lowest} to {highest}")
+
+# %% tags=["remove-cell"]
+assert l1.tolist() == [-1, -2] and u1.tolist() == [5, 4]
+assert (lowest, highest) == (-8, 10)
 
 # %% [markdown]
 # Right, but loose: 18 wide where the truth is 8. The 10 would need $y_1 = 5$, that is $x = (1, 1)$, and
@@ -166,7 +274,7 @@ assert ibp_hand == (-8, 10)
 # *stable*. Otherwise it is *unstable*: the sign of its input is not fixed over the region. No linear
 # function lies closer above its ReLU than the chord from $(l, 0)$ to $(u, u)$. Below it, any linear
 # function $s\,y$ with a slope $s$ from 0 to 1 is right. The *adaptive* choice
-# leaves the smaller area between the two (exercise 2; {numref}`fig-crown-relu`):
+# leaves the smaller area between the two ({ref}`an exercise <ex-crown-adaptive-slope>`; {numref}`fig-crown-relu`):
 #
 # $$
 # \begin{aligned}
@@ -180,27 +288,31 @@ assert ibp_hand == (-8, 10)
 
 # %%
 def relaxation(low, high):
-    """Return alpha_L, alpha_U and beta_U of the linear relaxations of ReLUs."""
+    """Return alpha_L, alpha_U and beta_U of the relaxations of ReLUs."""
     below, above = (-low).clip(0), high.clip(0)
     return 1 * (high > -low), above / (above + below), below
 
 
-# %% mystnb={"image": {"alt": "Four panels of a ReLU between two linear functions. Input from -1 to 5: chord above, slope 1 below. From -4 to 2: chord above, slope 0 below. From 1 to 5 and from -5 to -1: both lie on the ReLU."}, "figure": {"caption": "A ReLU (grey) between its upper bound (dashed) and its adaptive lower bound (dotted), for four intervals. The shaded area is the error of the relaxation. The upper two neurons are unstable, the lower two stable.", "name": "fig-crown-relu"}}
-fig, axes = plt.subplots(2, 2, figsize=(6.4, 5), sharex=True, sharey=True)
-for ax, ends in zip(axes.flat, ((-1, 5), (-4, 2), (1, 5), (-5, -1)), strict=True):
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels of a ReLU between two linear functions. Input from -1 to 5: chord above, slope 1 below. From -4 to 2: chord above, slope 0 below. From 1 to 5 and from -5 to -1: both lie on the ReLU."}, "figure": {"caption": "A ReLU (grey) between its upper bound (dashed) and its adaptive lower bound (dotted), for four intervals. The shaded area is the error of the relaxation. The upper two neurons are unstable, the lower two stable.", "name": "fig-crown-relu"}}
+intervals = (-1, 5), (-4, 2), (1, 5), (-5, -1)
+share = {"sharex": True, "sharey": True}
+fig, axes = plt.subplots(2, 2, figsize=(5, 4.6), **share)
+for ax, ends in zip(axes.flat, intervals, strict=True):
     y = np.linspace(*ends, 200)
     slope_low, slope_high, beta = relaxation(*np.array(ends))
     below, above = slope_low * y, slope_high * (y + beta)
     assert (below <= np.maximum(y, 0) + 1e-12).all()
     assert (np.maximum(y, 0) <= above + 1e-12).all()
-    ax.plot([-5.5, 0, 5.5], [0, 0, 5.5], color=INK, linewidth=5, alpha=0.4)
+    kinked = [-5.5, 0, 5.5], [0, 0, 5.5]
+    ax.plot(*kinked, color=INK, linewidth=5, alpha=0.3)
     ax.fill_between(y, below, above, color=COLORS[1], alpha=0.25, linewidth=0)
     ax.plot(y, above, "--", color=COLORS[5], linewidth=2, label="upper bound")
     ax.plot(y, below, ":", color=COLORS[0], linewidth=2.5, label="lower bound")
-    ax.set_title("input from {} to {}".format(*ends))
-    ax.set(xlabel="input $y$", ylabel="output")
+    ax.set_title("input {} to {}".format(*ends))
+    ax.set(xlabel="input $y$", ylabel="output", xticks=[-5, 0, 5])
     ax.label_outer()
-legend = axes[0, 0].legend(loc="upper left")
+handles = axes[0, 0].get_legend_handles_labels()
+legend = fig.legend(*handles, loc="outside lower center", ncols=2)
 
 # %% [markdown]
 # The first neuron has $l = -1$, $u = 5$, so $\operatorname{relu}(y_1) \le \tfrac56 (y_1 + 1)$; the
@@ -210,8 +322,12 @@ legend = axes[0, 0].legend(loc="upper left")
 # %%
 l1, u1 = (ends.astype(object) * Fraction(1) for ends in (l1, u1))
 a_low, a_high, beta = relaxation(l1, u1)
-assert a_high.tolist() == [Fraction(5, 6), Fraction(2, 3)] and beta.tolist() == [1, 2]
-assert a_low.tolist() == [1, 1]
+print(f"above: {a_high[0]} (y1 + {beta[0]}), {a_high[1]} (y2 + {beta[1]})")
+print(f"below: slopes {a_low[0]} and {a_low[1]}")
+
+# %% tags=["remove-cell"]
+assert a_high.tolist() == [Fraction(5, 6), Fraction(2, 3)]
+assert beta.tolist() == [1, 2] and a_low.tolist() == [1, 1]
 
 # %% [markdown]
 # ### CROWN, backward
@@ -246,18 +362,25 @@ assert a_low.tolist() == [1, 1]
 
 # %%
 def small_upper(w):
-    """Bound w @ relu(y) from above: coefficients of x, constant, and largest value."""
+    """Bound w @ relu(y): coefficients of x, constant, largest value."""
     Lambda = np.where(w > 0, w * a_high, w * a_low)
-    row, constant = Lambda @ W1, Lambda @ (b1 + np.where(w > 0, beta, 0))
+    row = Lambda @ W1
+    constant = Lambda @ (b1 + np.where(w > 0, beta, 0))
     return row, constant, constant + abs(row).sum()
 
 
 row, constant, upper = small_upper(w2)
-assert row.tolist() == [Fraction(4, 3), Fraction(-7, 3)] and constant == 3
 minus_row, minus_constant, minus_lower = small_upper(-w2)
-assert minus_row.tolist() == [Fraction(-8, 3), Fraction(2, 3)] and minus_constant == 0
+print(f"CROWN: {-minus_lower} to {upper}")
+
+# %% tags=["hide-input"]
+# the rows and constants of the two derivations above
+assert row.tolist() == [Fraction(4, 3), Fraction(-7, 3)] and constant == 3
+assert minus_row.tolist() == [Fraction(-8, 3), Fraction(2, 3)]
+assert minus_constant == 0
 assert upper == Fraction(20, 3) and -minus_lower == Fraction(-10, 3)
-assert ibp_hand[0] < -minus_lower < -2 and 6 < upper < ibp_hand[1]
+# tighter than intervals, not tighter than the truth, and above f everywhere
+assert lowest < -minus_lower < -2 and 6 < upper < highest
 assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 
 # %% [markdown]
@@ -292,8 +415,8 @@ assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 # \begin{aligned}
 # f_j &\le \sum_r \tilde W^{(m-1)}_{jr}\, \phi_{m-2, r} + \tilde b^{(m-1)}_j , \\
 # \tilde W^{(m-1)} &= \Lambda^{(m-1)} W^{(m-1)} , \\
-# \tilde b^{(m-1)}_j &= b^{(m)}_j + \sum_i \Lambda^{(m-1)}_{ji} \bigl( b^{(m-1)}_i
-#   + \Delta^{(m-1)}_{ij} \bigr) .
+# \tilde b^{(m-1)}_j &= b^{(m)}_j \\
+#   & + \sum_i \Lambda^{(m-1)}_{ji} \bigl( b^{(m-1)}_i + \Delta^{(m-1)}_{ij} \bigr) .
 # \end{aligned}
 # $$ (eq-crown-step)
 #
@@ -302,8 +425,10 @@ assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 # in eq. 38:
 #
 # $$
-# f^U_j(x) = \tilde W^{(1)}_{j,:}\, x + b^{(m)}_j + \sum_{k=1}^{m-1} \Lambda^{(k)}_{j,:}
-#   \bigl( b^{(k)} + \Delta^{(k)}_{:,j} \bigr) .
+# \begin{aligned}
+# f^U_j(x) &= \tilde W^{(1)}_{j,:}\, x + b^{(m)}_j \\
+#   &\quad + \sum_{k=1}^{m-1} \Lambda^{(k)}_{j,:} \bigl( b^{(k)} + \Delta^{(k)}_{:,j} \bigr) .
+# \end{aligned}
 # $$ (eq-crown-linear)
 #
 # One thing is missing. The relaxation of a neuron needs its $l$ and $u$. Those of the first layer are
@@ -311,9 +436,8 @@ assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 # procedure. CROWN thus goes forward through the layers, and from each of them backward to the input
 # {cite:p}`zhang2018crown`.
 #
-# Some of the printed equations differ from these by a slip: 18, 19, 27 to 29, 36 and 39, and the ends of
-# the sums in 22 to 36. Eq. 38 writes $\Lambda^{(0)}$ for $\tilde W^{(1)}$, and its sum runs up to $m$. The page on
-# [notation](../book/notation) lists what is wrong in each.
+# Some of the paper's printed equations differ from these by a slip: the page on [notation](../book/notation) lists
+# them, and why.
 #
 # In code, for one cell. `q` is the order of a norm, which the next section explains; for an $l_\infty$
 # ball it is 1, the sum of magnitudes as above.
@@ -323,13 +447,18 @@ assert (grid @ row.astype(float) + 3 >= values - 1e-12).all()
 def upper_bound(rows, offset, hidden, x0, eps, q):
     """Bound rows @ phi + offset, phi the outputs of the last hidden layer."""
     for W, b, (alpha_low, alpha_high, beta_high) in reversed(hidden):
-        Lambda = rows * torch.where(rows >= 0, alpha_high, alpha_low)  # eq. 20, 25, 37
-        Delta = torch.where(rows >= 0, beta_high, 0)  # eq. 21, 26
-        offset = offset + (Lambda * (b + Delta)).sum(1)  # eq. 33, 34
-        rows = Lambda @ W  # eq. 31, 32
-    return rows @ x0 + offset + eps * torch.linalg.vector_norm(rows, q, dim=1)
+        takes_upper = rows >= 0
+        # eq. 20, 25, 37, and eq. 21, 26
+        Lambda = rows * torch.where(takes_upper, alpha_high, alpha_low)
+        Delta = torch.where(takes_upper, beta_high, 0)
+        # eq. 33, 34, and eq. 31, 32
+        offset = offset + (Lambda * (b + Delta)).sum(1)
+        rows = Lambda @ W
+    size = torch.linalg.vector_norm(rows, q, dim=1)
+    return rows @ x0 + offset + eps * size
 
 
+# %%
 def crown_by_hand(layers, x0, eps, q=1):
     hidden = []
     for W, b in layers:
@@ -340,12 +469,13 @@ def crown_by_hand(layers, x0, eps, q=1):
 
 
 # %% [markdown]
-# These are two short functions. The relaxation of the output layer is computed and not used, which saves an
-# `if`. (A neuron whose input is 0 throughout would divide 0 by 0; the package guards against that.) Do they
+# The relaxation of the output layer is computed and not used. (A neuron whose input is 0 throughout would divide 0 by 0; the package guards against that.) Do they
 # agree with the fractions, and on a random network with four hidden layers with the package?
 # {func}`rpumap.verification.crown` bounds many cells at a time, can be differentiated, and
-# limits its memory; the formulas are these, in {func}`~rpumap.verification.relax` and
-# {func}`~rpumap.verification.upper_bound`.
+# limits its memory. The formulas are these, in {func}`~rpumap.verification.relax` and
+# {func}`~rpumap.verification.upper_bound`. A {class}`~rpumap.verification.bounds.HiddenLayer` and its
+# {class}`~rpumap.verification.bounds.Relaxation` hold what the tuple above does, and
+# {func}`~rpumap.verification.bounds.linear_layers` reads the weights of a network.
 
 
 # %%
@@ -361,44 +491,50 @@ def network_of(*layers):
 
 
 def layers_of(network):
-    return [(linear.weight.detach(), linear.bias.detach()) for linear in network[::2]]
+    linears = network[::2]
+    return [(of.weight.detach(), of.bias.detach()) for of in linears]
 
 
 # %%
-paper_net, origin = network_of((W1, b1), ([w2], [0])), torch.zeros(1, 2).double()
+paper_net = network_of((W1, b1), ([w2], [0]))
+origin = torch.zeros(1, 2).double()
 by_hand = crown_by_hand(layers_of(paper_net), origin[0], 1.0)
 assert np.allclose(by_hand, [[-10 / 3], [20 / 3]])
 
+# %%
 seed = torch.Generator().manual_seed(0)
 deep = mlp(20, (16, 16, 16, 16), 2, seed).double()
 for linear in deep[::2]:
     linear.bias.data.normal_(generator=seed)
 cells = torch.randn(5, 20, generator=seed).double()
-by_hand = [torch.stack(crown_by_hand(layers_of(deep), cell, 0.1)) for cell in cells]
+layers = layers_of(deep)
+by_hand = [torch.stack(crown_by_hand(layers, cell, 0.1)) for cell in cells]
 package = torch.stack(crown(deep, Ball(cells, 0.1)), dim=1)
-torch.testing.assert_close(torch.stack(by_hand), package, rtol=1e-10, atol=1e-10)
+torch.testing.assert_close(torch.stack(by_hand), package)
 
 # %% [markdown]
 # There is a method in between. *CROWN-IBP* takes the hidden intervals from IBP, and goes
 # backward once only, from the outputs {cite:p}`zhang2020crownibp`. With a single hidden layer there
 # is nothing to save: the first layer's intervals are exact either way, so it equals CROWN. With more
-# layers it is cheaper and looser.
+# layers it is cheaper and looser. Below, "small" is {eq}`eq-crown-small`.
 
 # %%
-METHODS = {"ibp": ibp, "crown_ibp": crown_ibp, "crown": crown}
 table = {}
 with torch.no_grad():
     for name, method in METHODS.items():
-        lower, upper = (ends.item() for ends in method(paper_net, Ball(origin, 1.0)))
-        wide = torch.stack(method(deep, Ball(cells, 0.1))).diff(dim=0).mean().item()
-        table[name] = lower, upper, wide
-columns = ["2-2-1: lower", "2-2-1: upper", "deep: mean width"]
+        ends = method(paper_net, Ball(origin, 1.0))
+        lower, upper = (end.item() for end in ends)
+        width = torch.stack(method(deep, Ball(cells, 0.1))).diff(dim=0)
+        table[name] = lower, upper, width.mean().item()
+columns = ["small: lower", "small: upper", "deep: mean width"]
 table = pd.DataFrame(table, index=columns).T
-assert np.allclose(table.loc["ibp"][:2], ibp_hand)
-assert np.allclose(table.loc["crown_ibp"][:2], table.loc["crown"][:2])
 table.round(3)
 
 # %% tags=["remove-cell"]
+by_hand = torch.stack(by_hand)
+torch.testing.assert_close(by_hand, package, rtol=1e-10, atol=1e-10)
+assert np.allclose(table.loc["ibp"][:2], (lowest, highest))
+assert np.allclose(table.loc["crown_ibp"][:2], table.loc["crown"][:2])
 assert table[columns[2]].is_monotonic_decreasing
 
 # %% [markdown]
@@ -420,15 +556,14 @@ assert table[columns[2]].is_monotonic_decreasing
 # - $p = 2$: go one unit along $\Lambda$ itself. The result is its length, $q = 2$.
 # - $p = 1$: the $|y_i|$ add up to at most 1. Put all of it on the largest $|\Lambda_i|$: $q = \infty$.
 #
-# The paper prints $\lVert \Lambda \rVert_\infty$ and calls it the maximum absolute value. That is right
-# for $p = 1$ only. Take the upper function of {eq}`eq-crown-upper`, $\Lambda = (\tfrac43, -\tfrac73)$, and
+# Take the upper function of {eq}`eq-crown-upper`, $\Lambda = (\tfrac43, -\tfrac73)$, and
 # measure on a fine outline of each ball ({numref}`fig-crown-dual`).
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels with the unit balls of the three norms: square, disc and diamond. A dashed line touches each ball at its furthest point: the corner (1, -1) of the square, a point of the circle in the direction of Lambda, and the corner (0, -1) of the diamond."}, "figure": {"caption": "How far a ball reaches in the direction $\\Lambda = (4/3, -7/3)$ (arrow, shortened). On the dashed line $\\Lambda y$ has the largest value that the ball allows, which is the dual norm in the title. The dot is where it is reached.", "name": "fig-crown-dual"}}
 direction, angle = row.astype(float), np.linspace(0, 2 * np.pi, 20_001)
 circle = np.stack([np.cos(angle), np.sin(angle)])
-arrow = {"arrowstyle": "->", "color": INK}
-fig, axes = plt.subplots(1, 3, figsize=(6.4, 2.9))
+arrow = {"arrowstyle": "->", "color": INK, "linewidth": 1.4}
+fig, axes = plt.subplots(1, 3, figsize=(5, 2.2), sharey=True)
 for ax, p, q in zip(axes, (np.inf, 2, 1), (1, 2, np.inf), strict=True):
     outline = circle / np.linalg.norm(circle, p, axis=0)
     best = outline[:, np.argmax(direction @ outline)]
@@ -442,47 +577,68 @@ for ax, p, q in zip(axes, (np.inf, 2, 1), (1, 2, np.inf), strict=True):
     name = {np.inf: r"\infty"}.get(p, p)
     ax.axis([-1.4, 1.4, -1.4, 1.4])
     ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1], aspect="equal")
-    ax.set_title(f"$l_{{{name}}}$ ball: {dual:.2f}", fontsize=11)
+    ax.set_title(f"$l_{{{name}}}$ ball: {dual:.2f}")
 
 # %% [markdown]
-# Does it matter? For our ball the printed eq. 39 gives $3 + \tfrac73 = \tfrac{16}{3}$. But $f(1, -1) = 6$: the
-# point lies in the ball, and its output above the "bound". The printed eq. 19, which swaps the upper and the
-# lower function of each ReLU, is no better: it gives the lower linear function, which is at most
-# $\tfrac{10}{3}$.
+# Does it matter? With the norm of our ball itself, $l_\infty$, the upper bound would be
+# $3 + \tfrac73 = \tfrac{16}{3}$. But $f(1, -1) = 6$: the point lies in the ball, and its output above the "bound".
+# To swap the upper and the lower function of each ReLU is no better: this gives the lower linear function, which is
+# at most $\tfrac{10}{3}$.
 
 # %%
-printed_39 = constant + abs(row).max()
-printed_19 = minus_constant + abs(minus_row).sum()
-assert printed_39 == Fraction(16, 3) and printed_19 == Fraction(10, 3)
-assert small(np.array([1, -1])) == 6 > printed_39 > printed_19
-for norm, p, q in (("linf", np.inf, 1), ("l2", 2, 2), ("l1", 1, np.inf)):
-    lower, upper = (ends.item() for ends in crown(paper_net, Ball(origin, 1.0, norm)))
+wrong_norm = constant + abs(row).max()
+swapped = minus_constant + abs(minus_row).sum()
+print(f"wrong norm: {wrong_norm}, swapped functions: {swapped}")
+
+# %% tags=["remove-cell"]
+assert wrong_norm == Fraction(16, 3) and swapped == Fraction(10, 3)
+assert small(np.array([1, -1])) == 6 > wrong_norm > swapped
+
+# %% [markdown]
+# With the dual norm the bounds hold over each of the three balls of radius 1:
+
+# %%
+table = {}
+for norm, p in (("linf", np.inf), ("l2", 2), ("l1", 1)):
     in_ball = np.linalg.norm(grid, p, axis=1) <= 1 + 1e-12
-    inside = values[in_ball].round(9) + 0.0  # no -0
-    assert lower <= inside.min() and inside.max() <= upper + 1e-9
+    inside = values[in_ball]
+    ends = crown(paper_net, Ball(origin, 1.0, norm))
+    lower, upper = (end.item() for end in ends)
+    table[norm] = inside.min(), inside.max(), lower, upper
+columns = ["grid: lowest", "highest", "crown: lower", "upper"]
+table = pd.DataFrame(table, index=columns).T
+table.round(2) + 0.0  # no -0
+
+# %% tags=["remove-cell"]
+for (_, ends), q in zip(table.iterrows(), (1, 2, np.inf), strict=True):
+    smallest, largest, lower, upper = ends
+    assert lower <= smallest + 1e-9 and largest <= upper + 1e-9
     by_hand = crown_by_hand(layers_of(paper_net), origin[0], 1.0, q)
     assert np.allclose([[lower], [upper]], by_hand)
-    print(f"{norm:>4}: grid {inside.min():5.2f} to {inside.max():.2f}", end=", ")
-    print(f"crown {lower:5.2f} to {upper:.2f}")
 
 # %% [markdown]
 # With 300 genes the two norms can differ by a factor of 300. A bound with the wrong one is no bound,
-# and looks much tighter than a right one.
+# and looks much tighter than a right one. In the package a {class}`~rpumap.verification.regions.Region` of inputs knows
+# this maximum, as its `support`. {class}`~rpumap.verification.Ball` is one,
+# {class}`~rpumap.verification.Box` and {class}`~rpumap.verification.SparseBox` are others.
 #
 # ## CROWN is not always tighter
 #
-# In the table CROWN is tighter than IBP. Must it be? Take the smallest network, $f(x) = \operatorname{relu}(x)$, for
-# $-1 \le x \le 2$. IBP finds $[0, 2]$, which is exact. CROWN's lower function is $x$ itself, since $2 > 1$, and
+# In the first table CROWN is tighter than IBP. Must it be? Take the smallest network, $f(x) = \operatorname{relu}(x)$,
+# for $-1 \le x \le 2$. IBP finds $[0, 2]$, which is exact. CROWN's lower function is $x$ itself, since $2 > 1$, and
 # its minimum is $-1$: below any output of a ReLU. With `lower_slope="zero"` the lower function is 0.
 
 # %%
 one_relu = network_of(([[1]], [0]), ([[1]], [0]))
-middle = torch.tensor([[0.5]]).double()
-for name, options in (("adaptive", {}), ("zero", {"lower_slope": "zero"})):
-    ends = [end.item() + 0.0 for end in crown(one_relu, Ball(middle, 1.5), **options)]
-    print(f"crown, {name}: {ends}")
-    assert ends == ([0, 2] if options else [-1, 2])
-assert [end.item() for end in ibp(one_relu, Ball(middle, 1.5))] == [0, 2]
+interval = Ball(torch.tensor([[0.5]]).double(), 1.5)
+found = {"ibp": ibp(one_relu, interval)}
+for slope in ("adaptive", "zero"):
+    found[slope] = crown(one_relu, interval, lower_slope=slope)
+found = {name: [end.item() + 0.0 for end in found[name]] for name in found}
+print(found)
+
+# %% tags=["remove-cell"]
+assert found == {"ibp": [0, 2], "adaptive": [-1, 2], "zero": [0, 2]}
 
 # %% [markdown]
 # With slope zero the three methods always nest: the relaxation keeps each ReLU's output from 0 to
@@ -498,39 +654,32 @@ assert [end.item() for end in ibp(one_relu, Ball(middle, 1.5))] == [0, 2]
 
 # %%
 if importlib.util.find_spec("auto_LiRPA") is None:
-    print("auto_LiRPA is not installed here; see rpumap.verification.auto_lirpa.INSTALL.")
+    print(f"auto_LiRPA is not installed here: {auto_lirpa.INSTALL}")
 else:
     for norm in ("linf", "l2", "l1"):
         region = Ball(cells, 0.1, norm)
-        theirs = torch.stack(auto_lirpa.bounds(deep, region))
-        gap = (torch.stack(crown(deep, region)) - theirs).abs().max().item()
+        lower, upper = crown(deep, region)
+        their_lower, their_upper = auto_lirpa.bounds(deep, region)
+        gaps = abs(lower - their_lower), abs(upper - their_upper)
+        gap = torch.stack(gaps).max().item()
         print(f"{norm:>4}: largest difference {gap:.0e}")
         assert gap < 1e-6
 
 # %% [markdown]
-# ## Real cells
+# ## How loose are the boxes of the pancreas map?
 #
-# Now the pancreas cells of the earlier chapters, 300 genes, and a map trained with the default
-# settings. The adversary is {func}`~rpumap.verification.projected_gradient` with a single step: up and down along each
+# Now the pancreas cells of {numref}`fig-crown-boxes`, 300 genes, and a map trained with the default
+# settings. The attack is {func}`~rpumap.verification.projected_gradient` with a single step: up and down along each
 # coordinate, every gene changes by $\epsilon$ in the direction of the sign of its slope at the cell. The coordinates
 # that it reaches *do* occur, so the true range is no smaller. The bounds say that it is no larger than theirs. The
 # table shows widths, averaged over both coordinates and 500 cells, and divided by the standard deviation of the map.
 
-# %%
-adata = rpumap.datasets.pancreas()
-source = describe_cells(adata)
-X = rpumap.Preprocessor(n_top_genes=300).fit_transform(adata)
-model = rpumap.ParametricUMAP(random_state=0).fit(X)
-x, Z, encoder = torch.as_tensor(X), model.embedding_, model.encoder_.requires_grad_(False)
-
 
 # %%
-WAYS = torch.tensor([[-1, 0], [1, 0], [0, -1], [0, 1]])  # both directions of both coordinates
-
-
 def attack(x, eps):
-    """Return the coordinates after the one-step attack, (4, n_cells, 2)."""
-    return encoder(projected_gradient(encoder, Ball(x, eps), WAYS, n_steps=1))
+    """Return what one step of the attack reaches, (4, n_cells, 2)."""
+    moved = projected_gradient(encoder, Ball(x, eps), WAYS, n_steps=1)
+    return encoder(moved)
 
 
 # %%
@@ -538,36 +687,43 @@ sample = x[draw.choice(len(x), 500, replace=False)]
 spread, table = torch.as_tensor(Z.std(0)), {}
 for eps in (0.02, 0.05, 0.1, 0.2):
     attacked = attack(sample, eps)
-    seen = attacked.amax(0) - attacked.amin(0)
     for name, method in METHODS.items():
         lower, upper = method(encoder, Ball(sample, eps))
-        assert (lower - 1e-4 <= attacked).all() and (attacked <= upper + 1e-4).all()
-        table.setdefault(name, {})[eps] = ((upper - lower) / spread).mean().item()
-    table.setdefault("adversary", {})[eps] = (seen / spread).mean().item()
+        inside = (lower - 1e-4 <= attacked) & (attacked <= upper + 1e-4)
+        assert inside.all()
+        width = ((upper - lower) / spread).mean().item()
+        table.setdefault(name, {})[eps] = width
+    seen = attacked.amax(0) - attacked.amin(0)
+    table.setdefault("attack", {})[eps] = (seen / spread).mean().item()
 table = pd.DataFrame(table).rename_axis("eps")
-print(f"mean width, {source}")
 table.round(2)
 
 # %% tags=["remove-cell"]
 assert (table.diff(axis=1).iloc[:, 1:] < 0).all(axis=None)
 
 # %% [markdown]
-# Read the table from right to left. The adversary really does move a cell this far. The true width lies
+# Read the table from right to left. The attack really does move a cell this far. The true width lies
 # between the last two columns, and the smaller $\epsilon$, the closer these are. As $\epsilon$ grows the gap
 # grows: more neurons are unstable, each adds the error of its relaxation, and the weights of the later
 # layers multiply these errors. CROWN-IBP and IBP have larger errors at every layer.
 
-# %%
-looser = table["crown"] / table["adversary"]
+# %% tags=["remove-input"]
+looser = table["crown"] / table["attack"]
 width_of_map = float(((Z.max(0) - Z.min(0)) / Z.std(0)).mean())
-print(f"the whole map is {width_of_map:.1f} standard deviations wide")
-for eps, ratio in looser.items():
-    share = table.loc[eps, "crown"] / width_of_map
-    print(f"eps {eps}: crown {ratio:.1f} times the adversary, {share:.0%} of the map")
+share = table["crown"] / width_of_map
+found = "; ".join(
+    f"at {eps} it is {looser[eps]:.1f} times as wide as the attack reaches, "
+    f"and {share[eps]:.0%} of the map"
+    for eps in table.index
+)
+say(f"""
+The whole map of these {source} is {width_of_map:.1f} standard deviations wide.
+The mean box of `crown` grows with $\\epsilon$: {found}.
+""")
 
 # %% tags=["remove-cell"]
 assert looser.is_monotonic_increasing
-assert table.loc[0.2, "crown"] > width_of_map / 2 and table.loc[0.02, "crown"] < width_of_map / 10
+assert share[0.2] > 1 / 2 and share[0.02] < 1 / 10
 
 # %% [markdown]
 # So at the paper's $\epsilon$ of 0.2 the certificate of this network covers most of the map. It is right, and
@@ -575,43 +731,8 @@ assert table.loc[0.2, "crown"] > width_of_map / 2 and table.loc[0.02, "crown"] <
 # map. It says that this method cannot exclude it. The network was not trained to be easy to bound;
 # [Robust training](08_robust_training) does that.
 #
-# For a picture, take the cell in the middle of each of the six largest types, and a small $\epsilon$.
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Top: the map in grey with nested rectangles around six cells; the dotted ones of ibp are by far the largest, the dashed ones of crown_ibp small, the solid ones of crown smallest. Bottom: one of the cells enlarged, with dots of random noise close together, four crosses further out, and the two smaller boxes around them."}, "figure": {"caption": "Boxes that provably hold a cell under noise, by three methods, on the map (top) and around one of the cells (bottom; the box of `ibp` is outside the frame). Dots: random corners of the ball. Crosses: the four results of the adversary.", "name": "fig-crown-boxes"}}
-types = adata.obs["clusters"]
-chosen = []
-for name in types.value_counts().index[:6]:
-    members = np.flatnonzero(types == name)
-    off_middle = np.linalg.norm(Z[members] - np.median(Z[members], axis=0), axis=1)
-    chosen.append(members[off_middle.argmin()])
-eps, last = 0.03, chosen[-1]
-looks = ((COLORS[1], ":"), (COLORS[0], "--"), (COLORS[5], "-"))
-fig, (top, zoom) = plt.subplots(2, 1, figsize=(5.6, 8.6), height_ratios=(1.1, 1))
-top.scatter(*Z.T, s=3, color=INK, alpha=0.25, linewidths=0)
-for (name, method), (color, style) in zip(METHODS.items(), looks, strict=True):
-    lower, upper = (ends.numpy() for ends in method(encoder, Ball(x[chosen], eps)))
-    look = {"color": color, "linestyle": style, "linewidth": 1.8}
-    plotting.boxes(lower, upper, ax=top, **look)
-    plotting.boxes(lower[-1:], upper[-1:], ax=zoom, **look, label=name)
-    if name == "crown_ibp":
-        edge = 0.1 * (upper - lower)[-1]
-        zoom.axis(np.stack([lower[-1] - edge, upper[-1] + edge]).T.ravel())
-signs = torch.as_tensor(draw.choice([-1.0, 1.0], (500, 300))).float()
-noisy = encoder(x[last] + eps * signs).numpy()
-attacked = attack(x[[last]], eps)[:, 0].numpy()
-assert ((lower[-1] <= noisy) & (noisy <= upper[-1])).all()
-assert (np.ptp(noisy, axis=0) < np.ptp(attacked, axis=0)).all()
-zoom.scatter(*noisy.T, s=6, color=INK, alpha=0.6, linewidths=0, label="random noise")
-zoom.scatter(*attacked.T, s=50, color=COLORS[2], marker="x", label="adversary")
-handles = zoom.get_legend_handles_labels()
-fig.legend(*handles, loc="outside lower center", ncols=3, fontsize=9)
-top.set(title=f"$\\epsilon = {eps}$, {source}", aspect="equal", xticks=[], yticks=[])
-zoom.set(title=f"{types.iloc[last]} cell", xlabel="dimension 1", ylabel="dimension 2")
-plt.show()
-
-# %% [markdown]
-# {numref}`fig-crown-boxes` shows the same as the sum of 300 genes: random noise moves the cell only a little, and the
-# adversary moves it much further.
+# {numref}`fig-crown-boxes` shows the same as the sum of 300 genes: random noise moves the cell only a little, the
+# attack much further.
 #
 # ## What rounding does to a proof
 #
@@ -629,10 +750,11 @@ Z_sample, table = encoder(sample), {}
 for eps in (0.0, 1e-7, 1e-5, 1e-2):
     for mode in (None, "computed"):
         lower, upper = crown(encoder, Ball(sample, eps), rounding=mode)
-        outside = ((Z_sample < lower) | (Z_sample > upper)).any(1).sum().item()
+        outside = (Z_sample < lower) | (Z_sample > upper)
+        n_outside, name = outside.any(1).sum().item(), mode or "plain"
         width = (upper - lower).mean().item()
-        table.setdefault((mode or "plain", "outside"), {})[eps] = outside
-        table.setdefault((mode or "plain", "width"), {})[eps] = width
+        table.setdefault((name, "outside"), {})[eps] = n_outside
+        table.setdefault((name, "width"), {})[eps] = width
 table = pd.DataFrame(table).rename_axis("eps")
 table.rename(index="{:g}".format).map("{:.3g}".format)
 
@@ -651,13 +773,14 @@ assert (table["computed", "outside"] == 0).all()
 # ## What can go wrong
 #
 # - **A wrong bound looks like a very good one.** Swapped linear functions or the wrong norm made the bounds
-#   above *tighter*. Test with an adversary that no output lies outside, and compare with another program.
+#   above *tighter*. Test by an attack that no output lies outside, and compare with another program.
 # - **Biases of zero in a test.** A new network has them, and an error in $b + \Delta$ remains unnoticed.
 # - **Layers other than Linear and ReLU.** Dropout and batch normalisation behave differently in training;
-#   bound the network as it is used. Batch normalisation can be folded (exercise 3).
+#   bound the network as it is used. Batch normalisation can be folded ({ref}`an exercise <ex-crown-batch-norm>`).
 # - **A box taken for a distribution.** It is a worst case, not a spread to be expected.
 # - **A ball that is not like the noise.** Counts cannot fall below zero, and noise depends on a gene's mean. A
-#   {class}`~rpumap.verification.Box` with its own ends for each gene describes that better than one $\epsilon$.
+#   {class}`~rpumap.verification.Box` with its own ends for each gene describes that better than one $\epsilon$
+#   ({ref}`an exercise <ex-crown-one-molecule>`).
 #
 # ## Take-aways
 #
@@ -669,81 +792,284 @@ assert (table["computed", "outside"] == 0).all()
 # - The norm in the bound is dual to that of the ball: $l_\infty$ takes the sum of magnitudes.
 # - Tighter bounds take more time. With the adaptive slope no order is certain; with slope zero it is.
 #
-# ## On your own
+# ## Self-check
 #
-# **1. Another ball.** Bound {eq}`eq-crown-small` by hand over the $l_1$ ball of radius 1 around 0, with IBP and with
+# **1. Which information do intervals lose?**
+#
+# :::{dropdown} The sign of each weight
+# Not quite. Intervals use the sign: a negative weight takes the lower end of its neuron for the upper end of the sum.
+# :::
+# :::{dropdown} That all neurons see the same cell
+# Right. Each neuron gets its own worst cell, and no single cell need be the worst for all of them. Linear functions of
+# the cell can be added before the worst cell is looked for.
+# :::
+# :::{dropdown} The biases
+# Not quite. A bias moves both ends of an interval, and nothing of it is lost.
+# :::
+#
+# **2. The function $3 x_1 - 4 x_2$ is bounded over the $l_1$ ball of radius one half. By how much can it rise above
+# its value at the centre?**
+#
+# :::{dropdown} By 2
+# Right. The dual of $l_1$ is $l_\infty$, the largest magnitude, 4. All of the change goes to $x_2$.
+# :::
+# :::{dropdown} By 2.5
+# Not quite. This takes the length of $(3, -4)$, which is 5 and belongs to the $l_2$ ball.
+# :::
+# :::{dropdown} By 3.5
+# Not quite. This takes the $l_1$ norm, the norm of the ball itself. Both inputs cannot change by one half here: the sum
+# of their changes is at most one half.
+# :::
+#
+# **3. Under noise of one size, an attack moves a cell over a range of 1. Its certified box is 3 wide. What is known?**
+#
+# :::{dropdown} Some noise of this size moves the cell over 3
+# Not quite. The box is an upper limit. How much of it is the error of the relaxations, it does not say.
+# :::
+# :::{dropdown} The bound is wrong, since nothing reaches it
+# Not quite. A bound is wrong if something lies outside. That an attack does not reach the bound is usual.
+# :::
+# :::{dropdown} Noise of this size can move it over at least 1, and at most 3
+# Right. The attack found inputs that reach 1, and there is a proof for 3. A better attack or a tighter bound narrows
+# the gap.
+# :::
+#
+# ## Exercises
+#
+# :::{exercise} Another ball: paper, easy
+# :label: ex-crown-another-ball
+#
+# Bound {eq}`eq-crown-small` by hand over the $l_1$ ball of radius 1 around 0, with IBP and with
 # CROWN. Which of the four bounds is exact?
+# :::
 #
-# ```{admonition} Solution
+# :::{solution-start} ex-crown-another-ball
+# :label: sol-crown-another-ball
 # :class: dropdown
+# :::
 #
-# The rows (2, 1) and (1, 2) have largest magnitude 2. So y1 lies in [0, 4] and y2 in [-1, 3]. IBP: from
-# 2*0 - 2*3 = -6 to 2*4 - 2*0 = 8. The first neuron is always active, so both its bounds are y1. The second has
-# the chord (3/4)(y2 + 1), and y2 below it, since 3 > 1.
+# The rows $(2, 1)$ and $(1, 2)$ have the largest magnitude 2. So $y_1$ lies in $[0, 4]$ and $y_2$ in $[-1, 3]$. IBP:
+# from $2 \cdot 0 - 2 \cdot 3 = -6$ to $2 \cdot 4 - 2 \cdot 0 = 8$. The first neuron is always active, so both its
+# bounds are $y_1$. The second has the chord $\tfrac34 (y_2 + 1)$, and $y_2$ below it, since $3 > 1$.
 #
-# Upper: 2 y1 - 2 y2 = 2 x1 - 2 x2 + 2, at most 2 + 2 = 4. Lower: 2 y1 - (3/2)(y2 + 1)
-# = (5/2) x1 - x2 + 1, at least 1 - 5/2 = -3/2. At (1, 0) the network gives 2*4 - 2*2 = 4, so CROWN's upper
-# bound is exact. The table of the three norms shows the same numbers.
-# ```
+# Upper: $2 y_1 - 2 y_2 = 2 x_1 - 2 x_2 + 2$, at most $2 + 2 = 4$. Lower: $2 y_1 - \tfrac32 (y_2 + 1)
+# = \tfrac52 x_1 - x_2 + 1$, at least $1 - \tfrac52 = -\tfrac32$. At $(1, 0)$ the network gives
+# $2 \cdot 4 - 2 \cdot 2 = 4$, so CROWN's upper bound is exact.
+
+# %%
+found = {}
+for name in ("ibp", "crown"):
+    ends = METHODS[name](paper_net, Ball(origin, 1.0, "l1"))
+    found[name] = [end.item() for end in ends]
+assert np.allclose([*found["ibp"], *found["crown"]], [-6, 8, -3 / 2, 4])
+inside = values[abs(grid).sum(axis=1) <= 1 + 1e-12].round(9)
+truth = inside.min(), inside.max()
+exact = {name: np.isclose(ends, truth) for name, ends in found.items()}
+say(f"""
+On the grid the values run from {truth[0] + 0.0:.1f} to {truth[1]:.1f}. Is the
+lower bound exact, and the upper one? IBP: {exact["ibp"].tolist()}; CROWN:
+{exact["crown"].tolist()}.
+""")
+
+# %% [markdown]
+# :::{solution-end}
+# :::
 #
-# **2. The adaptive slope.** A neuron is unstable. Show that among lower bounds $s\,y$ with
+# :::{exercise} The adaptive slope: paper, medium
+# :label: ex-crown-adaptive-slope
+#
+# A neuron is unstable. Show that among lower bounds $s\,y$ with
 # $0 \le s \le 1$ the smallest area between the two bounds has $s = 1$ if $u > -l$, and $s = 0$ if $u < -l$.
+# :::
 #
-# ```{admonition} Solution
+# :::{solution-start} ex-crown-adaptive-slope
+# :label: sol-crown-adaptive-slope
 # :class: dropdown
+# :::
 #
-# The upper bound does not depend on s. The integral of the lower one from l to u is s (u² - l²) / 2. The area
-# between is smallest where this is largest. It is linear in s with slope (u² - l²) / 2, which is positive
-# for u > -l: take s = 1. It is negative for u < -l: take s = 0. At u = -l every s leaves the same area.
+# The upper bound does not depend on $s$. The integral of the lower one from $l$ to $u$ is $s\,(u^2 - l^2) / 2$. The
+# area between is smallest where this is largest. It is linear in $s$ with slope $(u^2 - l^2) / 2$, which is positive
+# for $u > -l$: take $s = 1$. It is negative for $u < -l$: take $s = 0$. At $u = -l$ every $s$ leaves the same area.
+#
 # The smallest area is a heuristic. What matters is the bound at the end, and alpha-CROWN chooses each
 # slope by gradient descent on it: any slope from 0 to 1 is sound.
-# ```
+
+# %%
+slopes, lines = np.linspace(0, 1, 11), ""
+for low, high in ((-1, 5), (-4, 2), (-3, 3)):
+    y = np.linspace(low, high, 1001)
+    chord = high * (y - low) / (high - low)
+    gaps = [(chord - slope * y).mean() for slope in slopes]
+    best = slopes[np.isclose(gaps, min(gaps))]
+    expected = [1] if high > -low else [0] if high < -low else slopes
+    assert np.allclose(best, expected)
+    which = "any slope" if len(best) > 1 else f"the slope {best[0]:.0f}"
+    lines += f"- from {low} to {high}: {which}\n"
+say(f"Of eleven slopes, the smallest area is left by\n\n{lines}")
+
+# %% [markdown]
+# :::{solution-end}
+# :::
 #
-# **3. Batch normalisation.** After training it computes $g\,(v - \mu)/s + c$ for each neuron, with fixed
+# :::{exercise} Batch normalisation: code, medium
+# :label: ex-crown-batch-norm
+#
+# After training it computes $g\,(v - \mu)/s + c$ for each neuron, with fixed
 # $\mu, s, g, c$. Let it stand between a linear layer and its ReLU. Make the two one layer, and bound it.
+# :::
 #
-# ```{admonition} Solution
+# :::{solution-start} ex-crown-batch-norm
+# :label: sol-crown-batch-norm
 # :class: dropdown
+# :::
 #
-# With v = W x + b the result is (g/s) W x + (g/s)(b - mu) + c: scale the rows of W, and change the bias.
+# With $v = W x + b$ the result is $(g/s)\, W x + (g/s)(b - \mu) + c$: scale the rows of $W$, and change the bias.
+
+# %%
+linear, norm = nn.Linear(20, 16).double(), nn.BatchNorm1d(16).double()
+norm.running_mean.normal_(generator=seed)
+norm.running_var.uniform_(0.5, 2.0, generator=seed)
+for parameter in (*linear.parameters(), *norm.parameters()):
+    parameter.data.normal_(generator=seed)
+norm = norm.eval()  # as it is used after training
+
+# %%
+deviation = (norm.running_var + norm.eps).sqrt()
+scale = norm.weight / deviation
+W = scale[:, None] * linear.weight
+b = scale * (linear.bias - norm.running_mean) + norm.bias
+W, b = W.detach().numpy(), b.detach().numpy()
+folded = network_of((W, b), (np.ones((1, 16)), [0.0]))
+longer = nn.Sequential(linear, norm, *folded[1:])
+assert torch.allclose(longer(cells), folded(cells))
+
+# %%
+signs = torch.randn(1000, 1, 20, generator=seed).double().sign()
+noisy = longer((cells + 0.1 * signs).flatten(0, 1)).view(1000, 5, 1)
+lower, upper = crown(folded, Ball(cells, 0.1))
+assert ((lower <= noisy) & (noisy <= upper)).all()
+box, span = upper - lower, noisy.amax(0) - noisy.amin(0)
+say(f"""
+Both networks give the same outputs. The bounds are {box.mean():.1f} apart in
+the mean of the five cells. 1,000 random corners of each ball, through the
+network that still has its batch normalisation, span {span.mean():.1f} and lie
+between the bounds.
+""")
+
+# %% [markdown]
+# :::{solution-end}
+# :::
 #
-#     linear, norm = nn.Linear(20, 16).double(), nn.BatchNorm1d(16).double()
-#     norm.running_mean.normal_(); norm.running_var.uniform_(0.5, 2.0); norm.eval()
-#     scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()
-#     shift = norm.bias - scale * norm.running_mean
-#     W, b = scale[:, None] * linear.weight, scale * linear.bias + shift
-#     W, b = W.detach().numpy(), b.detach().numpy()
-#     folded = network_of((W, b), (np.ones((1, 16)), [0.0]))
-#     longer = nn.Sequential(linear, norm, *folded[1:])
-#     assert torch.allclose(longer(cells), folded(cells))
-#     print(crown(folded, Ball(cells, 0.1)))
-# ```
+# :::{exercise} Depth: experiment, medium
+# :label: ex-crown-depth
 #
-# **4. Depth.** Give `mlp` 1 to 6 hidden layers of 32 neurons, 20 inputs, and bound 20 random cells at
-# $\epsilon = 0.05$. How do the mean widths grow with depth, for each method?
+# Give `mlp` 1 to 6 hidden layers of 32 neurons, 20 inputs, and bound 20 random cells at
+# $\epsilon = 0.05$. How do the mean widths grow with depth, for each method, and why?
+# :::
 #
-# ```{admonition} Solution
+# :::{solution-start} ex-crown-depth
+# :label: sol-crown-depth
 # :class: dropdown
+# :::
+
+# %%
+widths, unstable = {name: [] for name in METHODS}, {}
+for depth in range(1, 7):
+    seed = torch.Generator().manual_seed(0)
+    network = mlp(20, (32,) * depth, 2, seed)
+    points = Ball(torch.randn(20, 20, generator=seed), 0.05)
+    for name, method in METHODS.items():
+        lower, upper = method(network, points)
+        widths[name].append((upper - lower).mean().item())
+        # of the last hidden layer, which `crown_ibp` takes from `ibp`
+        lower, upper = method(network[:-2], points)
+        unstable[name] = ((lower < 0) & (upper > 0)).float().mean().item()
+assert unstable["ibp"] > unstable["crown"]
+
+# %%
+lines = ""
+for name, (first, *_, deepest) in widths.items():
+    growth = (deepest / first) ** (1 / 5)
+    lines += f"- `{name}`: {first:.2f} with one hidden layer, {deepest:.3g} "
+    lines += f"with six, {growth:.1f} times as much with each further layer\n"
+say(f"""
+{lines}
+Of the neurons of the sixth layer {unstable["ibp"]:.0%} are unstable by the
+intervals of IBP, and {unstable["crown"]:.0%} by those of CROWN. Loose intervals
+in one layer make more neurons of the next one unstable, and its intervals
+looser still. CROWN-IBP takes the hidden intervals from IBP, and so shares that
+growth.
+""")
+
+# %% [markdown]
+# :::{solution-end}
+# :::
 #
-#     for depth in range(1, 7):
-#         seed = torch.Generator().manual_seed(0)
-#         network = mlp(20, (32,) * depth, 2, seed)
-#         points = torch.randn(20, 20, generator=seed)
-#         for name, method in METHODS.items():
-#             lower, upper = method(network, Ball(points, 0.05))
-#             print(depth, name, (upper - lower).mean().item())
+# :::{exercise} One molecule: experiment, hard
+# :label: ex-crown-one-molecule
 #
-# IBP grows about threefold with each layer, from 1.3 to 291, and CROWN-IBP, from the second layer on,
-# even faster: 0.41 to 168. CROWN hardly grows, 0.41 to 0.62. At this radius few neurons are unstable as long as the
-# intervals are tight. Loose intervals in one layer make those of the next layer looser still.
-# ```
+# Let genes of a cell lose or gain one molecule, with the library size as it is, but at most 1, 3 or 10 of the 300
+# genes. Build this region from the counts of 20 cells as a {class}`~rpumap.verification.SparseBox`. Certify, and
+# attack in 5 steps. How wide are the boxes beside what the attack reaches, and why are they so wide?
+# :::
+#
+# :::{solution-start} ex-crown-one-molecule
+# :label: sol-crown-one-molecule
+# :class: dropdown
+# :::
+#
+# One molecule is the target sum divided by the library size in scaled counts, and no count falls below zero.
+
+# %%
+some = draw.choice(len(x), 20, replace=False)
+one = prep.target_sum / library_size(adata)[some, None]
+scaled = prep.scale(adata)[some]
+low = prep.standardize(np.maximum(scaled - one, 0))
+high = prep.standardize(scaled + one)
+
+
+# %%
+def unstable_share(region):
+    """Of the neurons of the last hidden layer, by CROWN."""
+    lower, upper = crown(encoder[:-2], region)
+    return ((lower < 0) & (upper > 0)).float().mean().item()
+
+
+lines, of_ball = "", unstable_share(Ball(x[some], 0.1))
+for most in (1, 3, 10):
+    region = SparseBox(x[some], low, high, most).to(torch.float32)
+    lower, upper = rpumap.certify(model, region=region)
+    reached = encoder(projected_gradient(encoder, region, WAYS)).numpy()
+    wide = ((upper - lower) / Z.std(0)).mean()
+    seen = (np.ptp(reached, axis=0) / Z.std(0)).mean()
+    lines += f"- up to {most}: box {wide:.1f}, attack {seen:.1f}, "
+    lines += f"{unstable_share(region):.0%} unstable\n"
+
+# %%
+steps = high - X[some]
+assert np.median(steps) > 0.3
+say(f"""
+Mean widths in standard deviations of the map, by how many genes may change, and
+the share of unstable neurons in the last hidden layer:
+
+{lines}
+One molecule moves a z-score by {np.median(steps):.1f} in the median, and by
+{steps.max():.0f} at most: far more than 0.1. A ball of that radius, in which
+all genes change, makes {of_ball:.0%} of these neurons unstable. Each unstable
+neuron adds the error of its relaxation, the larger the wider its interval.
+""")
+
+# %% [markdown]
+# :::{solution-end}
+# :::
 #
 # ## In practice
 #
-# - `rpumap.certify(model, X, eps)` does all this for a fitted model and a NumPy array, in the units of `X`.
+# - {func}`rpumap.certify` does all this for a fitted model and a NumPy array, in the units of `X`, or for any
+#   region; {func}`rpumap.plotting.boxes` draws the result.
 # - Use {func}`~rpumap.verification.ibp` for a first look, {func}`~rpumap.verification.crown_ibp` where many bounds
 #   are needed, and {func}`~rpumap.verification.crown` with `rounding="computed"` for what you report.
-# - Report $\epsilon$ with its norm and units, the method, and an adversary's range beside the bound.
+# - Report $\epsilon$ with its norm and units, the method, and the range that an attack reaches beside the bound.
 # - Certify with the same preprocessing that the cells were projected with: $\epsilon$ is in the unit of its z-scores.
 # - For layers other than Linear and ReLU, {func}`rpumap.verification.auto_lirpa.bounds` calls auto_LiRPA.
 #

@@ -1,7 +1,7 @@
 """Figures of embeddings, of certified boxes and of the loss, as functions of arrays.
 
-Colours are those of Okabe and Ito (2008), which people with colour blindness can tell apart. Black
-and yellow, which cannot be seen on a dark or on a light page, are replaced by greys and an ochre.
+Colours are those of Okabe and Ito (2008), which people with colour blindness can tell apart, made
+darker until each has a contrast of 3 to 1 with white; yellow became olive, and black a grey.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 COLORS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
+    "#00508C",
+    "#C98500",
+    "#00805A",
     "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#8F8F8F",
-    "#A08A00",
+    "#3A9AD6",
+    "#B8400A",
+    "#8C8C8C",
+    "#5A4A00",
 )
 MARKERS = ("o", "^", "s", "D")
-INK = "#7A7A7A"
+INK = "#2E2E2E"
 
 
 def _categories(labels: ArrayLike) -> list | None:
@@ -104,7 +104,7 @@ def embedding(
         unknown = [str(name) for name in found if name not in known]
         if unknown:
             raise ValueError(f"labels that are not among the categories: {unknown}")
-    ax = plt.subplots(figsize=(5, 4.4))[1] if ax is None else ax
+    ax = plt.subplots(figsize=(5, 4.6))[1] if ax is None else ax
     # Draw in random order, so that the last type does not cover the others. Agg draws a scatter
     # in the order of its points, and one scatter holds one marker only: hence the loop.
     order = np.random.default_rng(0).permutation(len(Z))
@@ -168,11 +168,17 @@ def _name_types(
                 ha="center",
                 va="center",
                 color="#303030",
-                fontsize=9,
+                fontsize=10.5,
                 path_effects=[halo],
             )
     if names == "legend":
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.2)
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.08),
+            ncols=3,
+            handletextpad=0.1,
+            columnspacing=1.0,
+        )
 
 
 def boxes(
@@ -230,7 +236,7 @@ def boxes(
     if (lower > upper).any():
         first = int((lower > upper).any(axis=1).argmax())
         raise ValueError(f"lower lies above upper in box {first}: {lower[first]}, {upper[first]}")
-    ax = plt.subplots(figsize=(5, 4.4))[1] if ax is None else ax
+    ax = plt.subplots(figsize=(5, 4.6))[1] if ax is None else ax
     (left, bottom), (right, top) = lower.T, upper.T
     corners = [[left, bottom], [right, bottom], [right, top], [left, top]]
     outlines = PolyCollection(

@@ -11,32 +11,33 @@ from pathlib import Path
 
 import jupytext
 import pytest
-import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
 CHAPTERS = [pytest.param(path, id=path.stem) for path in SCRIPTS]
-OPENING = ["What you will do", "What you will learn", "What you need"]
-# Chapters that judge claims show rules and verdicts. They, and one more, open with the figure that
-# answers their question, and their solutions are cells that run.
+# Chapters that judge claims show rules and verdicts.
 WITH_CLAIMS = ("04_generalization", "05_gap_filling", "06_dropout", "08_robust_training")
 WITH_CLAIMS += ("09_gene_impact",)
-FIGURE_FIRST = (*WITH_CLAIMS, "10_reference_mapping")
-CLOSING = ["Take-aways", "On your own", "In practice", "Further reading"]
+OPENING = "What you will learn"
+CLOSING = ["Take-aways", "Self-check", "Exercises", "In practice", "Further reading"]
+SUBJECTS = ("paper", "code", "experiment")  # what an exercise is done with
+GRADES = ("easy", "medium", "hard")
+COLUMNS = 80  # of a line of code, as many as a page shows
+WIDTH, SMALLEST = 5.0, 10.5  # of a figure in inches, of its letters in points
 WORDS = (1500, 3000)
 # Numbers with the form of a result that are none: of examples by hand, and settings.
 BY_HAND = {
     "06_dropout": {"1.75", "0.25", "0.75"},
     "08_robust_training": {"6.25", "30.25", "0.02", "0.05", "0.001", "0.003", "0.01", "0.005"},
     "09_gene_impact": {"4.41"},
-    "10_reference_mapping": {"0.05"},
 }
 QUICKSTART = "00_quickstart"  # five minutes, so it may be shorter
 MOST_LINES = 15  # of a code cell whose code is on the page
 
 sys.path.insert(0, str(ROOT / "book"))
+from convert_notebooks import pieces  # noqa: E402
 from notebook_pairs import disagreements  # noqa: E402
 
 
@@ -55,9 +56,23 @@ def prose(path: Path) -> str:
     return "\n\n".join(cell.source for cell in cells(path, "markdown"))
 
 
+def outside_solutions(path: Path) -> str:
+    """Join the Markdown cells of a chapter, without its solutions."""
+    return re.sub(
+        r":::\{solution-start\}.*?\{solution-end\}\n:::", "", prose(path), flags=re.DOTALL
+    )
+
+
+def section(path: Path, title: str) -> str:
+    """Return the text of a section, without its solutions."""
+    return re.split(rf"^## {title}$", outside_solutions(path), flags=re.MULTILINE)[1].split(
+        "\n## "
+    )[0]
+
+
 def words(path: Path) -> int:
-    """Count the words on the page: no folded solutions, no displayed formulas."""
-    text = re.sub(r"```\{admonition\} Solution.*?\n```", "", prose(path), flags=re.DOTALL)
+    """Count the words to read: no solutions, no answers to questions, no displayed formulas."""
+    text = re.sub(r":::\{dropdown\}.*?\n:::", "", outside_solutions(path), flags=re.DOTALL)
     text = re.sub(r"\$\$.*?\$\$( \([\w-]+\))?", "", text, flags=re.DOTALL)
     return len(re.sub(r"\$[^$]+\$", "x", text).split())
 
@@ -140,20 +155,44 @@ def test_headings(path):
     text = prose(path)
     assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1, "one title a chapter"
     headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
-    if path.stem not in FIGURE_FIRST:
-        assert headings[: len(OPENING)] == OPENING
+    assert headings[0] == OPENING
     assert headings[-len(CLOSING) :] == CLOSING
+    if path.stem != QUICKSTART:
+        assert headings[-len(CLOSING) - 1] == "What can go wrong"
 
 
-@pytest.mark.parametrize("name", FIGURE_FIRST)
-def test_chapters_open_with_their_figure(name):
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_chapters_open_with_their_figure(path):
     before = []
-    for cell in jupytext.read(ROOT / "notebooks" / f"{name}.py").cells:
+    for cell in jupytext.read(path).cells:
         if cell.cell_type == "markdown" and re.search(r"^## ", cell.source, re.MULTILINE):
             break
         before.append(cell)
     kinds = ["figure" if draws(c.source) else c.cell_type for c in before if not is_hidden(c)]
-    assert kinds[:3] == ["markdown", "code", "figure"]  # the question, what it needs, the answer
+    assert kinds[:2] == ["markdown", "code"]  # the question, what it needs
+    assert "figure" in kinds[2:4]  # the answer
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_objectives_and_take_aways(path):
+    learn, take_away = section(path, OPENING), section(path, "Take-aways")
+    assert "After this chapter you can" in learn
+    assert 3 <= len(re.findall(r"^- ", learn, re.MULTILINE)) <= 5
+    assert "**You need**" in learn
+    assert 3 <= len(re.findall(r"^- ", take_away, re.MULTILINE)) <= 7
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_questions_have_one_right_answer(path):
+    questions = re.split(r"^\*\*\d\. .+", section(path, "Self-check"), flags=re.MULTILINE)[1:]
+    assert len(questions) == 3
+    places = []
+    for question in questions:
+        answers = re.findall(r":::\{dropdown\} .+\n(Right\.|Not quite\.)", question)
+        assert len(answers) == question.count(":::{dropdown}") >= 3
+        assert answers.count("Right.") == 1
+        places.append(answers.index("Right."))
+    assert len(set(places)) > 1, "the right answer should not always stand in the same place"
 
 
 @pytest.mark.parametrize("name", WITH_CLAIMS)
@@ -163,17 +202,29 @@ def test_chapters_with_claims_show_rules_and_verdicts(name):
         assert any(shown in source for source in code)
 
 
-@pytest.mark.parametrize("name", FIGURE_FIRST)
-def test_every_exercise_has_a_solution_that_runs(name):
-    path = ROOT / "notebooks" / f"{name}.py"
-    exercises = re.findall(r"^\*\*(\d)\. ", prose(path).split("## On your own")[1], re.MULTILINE)
-    solutions = [c for c in cells(path, "code") if "hide-cell" in c.metadata.get("tags", [])]
-    titles = [c.metadata["mystnb"]["code_prompt_show"] for c in solutions]
-    assert titles == [f"Solution {number}" for number in exercises]
-    assert len(titles) >= 3
-    for cell in solutions:
-        assert "say(" in cell.source
-        assert cell.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_exercises_go_from_easy_to_hard(path):
+    exercises = re.findall(
+        r":::\{exercise\} (.+): (\w+), (\w+)\n:label:", section(path, "Exercises")
+    )
+    assert len(exercises) == section(path, "Exercises").count("{exercise}") >= 3
+    subjects = [subject for _, subject, _ in exercises]
+    grades = [GRADES.index(grade) for *_, grade in exercises]
+    assert set(subjects) == set(SUBJECTS)
+    assert grades == sorted(grades) and grades[0] == 0 and grades[-1] > 0
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_every_exercise_has_a_solution_that_runs(path):
+    exercises = re.findall(r"\{exercise\} .+\n:label: ex-([\w-]+)", prose(path))
+    solved: dict[str, list[str]] = {}
+    for cell, label in pieces(jupytext.read(path).cells):
+        if label and cell.cell_type == "code":
+            assert not cell.metadata.get("tags"), "a solution is folded as a whole"
+            solved.setdefault(label.removeprefix("ex-"), []).append(cell.source)
+    assert list(solved) == exercises
+    for label, sources in solved.items():
+        assert any(re.search(r"\bsay\(|\bassert\b", source) for source in sources), label
 
 
 def typed_results(text: str) -> set[str]:
@@ -183,10 +234,10 @@ def typed_results(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w.])\d+\.\d{2,}", text))
 
 
-@pytest.mark.parametrize("name", FIGURE_FIRST)
-def test_no_result_is_typed_by_hand(name):
-    found = typed_results(prose(ROOT / "notebooks" / f"{name}.py"))
-    assert found <= BY_HAND.get(name, set()), "print it by rpumap.chapters.display.say"
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_no_result_is_typed_by_hand(path):
+    found = typed_results(prose(path))
+    assert found <= BY_HAND.get(path.stem, set()), "print it by rpumap.chapters.display.say"
 
 
 def test_a_typed_result_is_noticed():
@@ -264,11 +315,42 @@ def test_names_of_figures_and_equations_are_unique_in_the_book():
 
 
 @pytest.mark.parametrize("path", CHAPTERS)
-def test_first_code_cell_installs_on_colab_only(path):
-    first = cells(path, "code")[0]
-    assert first.metadata.get("tags") == ["remove-cell"]
-    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-    assert f'"git+{address}"' in first.source
-    assert 'if importlib.util.find_spec("rpumap") is None:' in first.source
-    # a version asked for here would replace Colab's own, and the session would have to restart
-    assert "==" not in first.source and "--upgrade" not in first.source
+def test_lines_of_code_fit_the_page(path):
+    long = [
+        line
+        for cell in cells(path, "code")
+        for line in cell.source.splitlines()
+        if len(line) > COLUMNS
+    ]
+    assert not long
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_shown_cells_assert_at_most_once(path):
+    shown = [c.source for c in cells(path, "code") if shows_its_code(c)]
+    for cell, label in pieces(jupytext.read(path).cells):
+        if label and cell.cell_type == "code":
+            shown.remove(cell.source)
+    assert not [s for s in shown if len(re.findall(r"^assert\b", s, re.MULTILINE)) > 1]
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_code_of_figures_is_folded(path):
+    solutions = [c.source for c, label in pieces(jupytext.read(path).cells) if label]
+    drawn = [c for c in cells(path, "code") if draws(c.source) and c.source not in solutions]
+    long = [c for c in drawn if shows_its_code(c) and len(code_lines(c.source)) > 3]
+    assert not [c.source for c in long]
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_figures_can_be_read_on_a_phone(path):
+    code = "\n".join(cell.source for cell in cells(path, "code"))
+    assert all(float(width) <= WIDTH for width in re.findall(r"figsize=\(([\d.]+),", code))
+    sizes = re.findall(r"(?:fontsize|labelsize|titlesize)=([\d.]+)", code)
+    assert all(float(size) >= SMALLEST for size in sizes)
+
+
+@pytest.mark.parametrize("path", CHAPTERS)
+def test_no_chapter_installs_anything(path):
+    # that is added where a notebook is opened without the project (book/convert_notebooks.py)
+    assert "pip" not in cells(path, "code")[0].source

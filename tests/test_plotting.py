@@ -23,24 +23,6 @@ def closed_figures():
     plt.close("all")
 
 
-def luminance(color: str) -> float:
-    """Relative luminance of WCAG 2."""
-    rgb = np.array(matplotlib.colors.to_rgb(color))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
-def contrast(one: str, two: str) -> float:
-    low, high = sorted([luminance(one), luminance(two)])
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_ink_and_colours_show_on_light_and_dark_pages():
-    for page in ("#FFFFFF", "#121212"):
-        assert contrast(INK, page) > 4
-        assert min(contrast(color, page) for color in COLORS) > 1.9
-
-
 def test_every_cell_is_drawn_in_the_colour_of_its_type():
     labels = pd.Categorical(["late", "early", "early"], categories=["early", "late"])
     ax = embedding(np.array([[0.0, 0], [1, 0], [2, 0]]), labels)

@@ -144,8 +144,8 @@ def fit_umap_learn(
     Notes
     -----
     McInnes, Healy and Melville (2018), arXiv:1802.03426. One thread is used, as umap-learn needs
-    for a result that can be repeated. Its warnings are silenced: that it was given distances or
-    neighbours, and that progress bars are missing.
+    for a result that can be repeated, and PyTorch keeps the number that it had. Its warnings are
+    silenced: that it was given distances or neighbours, and that progress bars are missing.
 
     Examples
     --------
@@ -156,9 +156,15 @@ def fit_umap_learn(
     >>> Z.shape, Z_query.shape
     ((40, 2), (10, 2))
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from umap import UMAP
+    import torch
 
-        model = UMAP(random_state=random_state, n_jobs=1, **settings).fit(X)
-        return model.embedding_, None if X_query is None else model.transform(X_query)
+    n_threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from umap import UMAP
+
+            model = UMAP(random_state=random_state, n_jobs=1, **settings).fit(X)
+            return model.embedding_, None if X_query is None else model.transform(X_query)
+    finally:
+        torch.set_num_threads(n_threads)  # numba and PyTorch share a runtime of threads

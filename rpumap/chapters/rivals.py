@@ -708,20 +708,17 @@ def figure(comparisons: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(2, 2, figsize=(4.8, 7.2), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(2, 2, figsize=(5.0, 7.6), sharey=True, layout="constrained")
     for name, ax in zip(SCORES, axes.flat, strict=True):
         for i, (title, frames) in enumerate(comparisons.items()):
             shift = 0.6 * ((i + 0.5) / len(comparisons) - 0.5)
             _draw_changes(ax, by_method(frames)[name], name, i, shift, title)
-        ax.set_title(
-            f"{TITLES[name]}\n({'right' if SCORES[name] else 'left'} is better)", fontsize=9
-        )
-        ax.set_xlabel("minus the base" if SCORES[name] else "share of the base", fontsize=9)
-        ax.tick_params(labelsize=9)
+        ax.set_title(f"{TITLES[name]}\n({'right' if SCORES[name] else 'left'} is better)")
+        ax.set_xlabel("minus the base" if SCORES[name] else "share of the base")
     axes[0, 0].set_yticks(range(len(METHODS)), METHODS)
     axes[0, 0].invert_yaxis()
     handles, names = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    fig.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
     return fig
 
 

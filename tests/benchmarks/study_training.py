@@ -1,4 +1,4 @@
-"""Which choices of training matter? The numbers that chapter 3 quotes, for three seeds each.
+"""Which choices of training matter? Scores of maps, for three seeds each.
 
 Run ``OMP_NUM_THREADS=1 RPUMAP_DATA_DIR=... python tests/benchmarks/study_training.py``; on one
 thread it takes some minutes, so ``make bench`` leaves it out. Every fit is a
