@@ -21,8 +21,10 @@ FIRST  = $(shell for name in $(1); do if $$name -c '' 2>/dev/null; then echo $$n
 PEERS    := _build/bench
 PEERS_PY := $(PEERS)/venv/$(notdir $(BIN))/python
 BENCH    ?=
-# Two workers share the notebooks and the tests, one thread each.
-TESTS  ?= -n 2 --dist worksteal --durations 10 --nbmake --nbmake-timeout 600 notebooks/*.ipynb tests rpumap
+# Two workers share the tests, one thread each. The notebooks run on simulated cells; on real ones,
+# where they are, `make book` runs them.
+TESTS  ?= -n 2 --dist worksteal --durations 10 tests rpumap
+BOOKS  ?= -n 2 --dist worksteal --durations 0 --nbmake --nbmake-timeout 600 notebooks/*.ipynb
 
 # Real data: a folder beside the checkout is used where there is one. RPUMAP_DATA_DIR, set to
 # anything (even to nothing), goes before it.
@@ -44,11 +46,13 @@ export OMP_WAIT_POLICY ?= PASSIVE
 CHECK_PYTHON := import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and \
 	"rpumap needs Python 3.11, 3.12 or 3.13, and this is %d.%d. Name another one: make PYTHON=python3.12" % v)
 
-.PHONY: help book scorecard test speed browser newest lowest pairs notebooks lint format links bench lock clean
+.PHONY: help environment book teaching scorecard test speed browser newest lowest pairs notebooks lint format links bench lock clean
 .NOTPARALLEL:
 
 help:
 	@echo "make book       run every chapter, build _build/html/index.html (FORCE=1: run all anew)"
+	@echo "make teaching   after make book: slides, and notebooks for students and for instructors, in"
+	@echo "                _build/teaching"
 	@echo "make scorecard  measure the claims of book/claims.toml on the real cells, and keep the verdicts"
 	@echo "                in book/scorecard.json: two hours on 2 cores; an interrupted run goes on"
 	@echo "make test       run the tests, the doctests and every notebook"
@@ -82,14 +86,23 @@ $(READY): requirements.lock pyproject.toml
 	@rm -f $(VENV)/.installing
 	@touch $@
 
+environment: $(READY)
+
 book: $(READY) pairs
 	@$(PY) book/build.py html $(if $(FORCE),--force)
+
+teaching: $(READY)
+	@$(PY) book/convert_notebooks.py student _build/teaching/student
+	@$(PY) book/convert_notebooks.py instructor _build/teaching/instructor
+	@$(PY) book/slides.py
+	@echo "The notebooks are in _build/teaching, the slides in _build/html/slides/index.html"
 
 scorecard: $(READY)
 	$(PY) book/measure_claims.py
 
 test: $(READY)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m pytest $(TESTS)
+	RPUMAP_DATA_DIR= OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m pytest $(BOOKS)
 
 # Times that the tests in parallel would disturb.
 speed: $(READY)

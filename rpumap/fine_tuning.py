@@ -457,10 +457,10 @@ def extend(
     learning_rate: float = 3e-3,
     random_state: int | np.random.RandomState | None = None,
 ) -> ParametricUMAP:
-    r"""Train a fitted model further on more cells, while the old ones stay where they are.
+    r"""Train a fitted model further on more cells, while those it was fitted to stay.
 
     Where ``model.transform`` puts cells of a new type among those that it knows, this gives them a
-    place of their own, as a fit to all cells would, but on the same map: the old cells are
+    place of their own, as a fit to all cells would, but on the same map: the training cells are
     landmarks.
 
     Parameters
@@ -476,8 +476,8 @@ def extend(
         default it is computed as the parameters of `model` say; it must be given if the model was
         fitted to a given graph or to precomputed neighbours.
     reconstruction : float, default 10.0
-        :math:`\mu`, the weight of the reconstruction loss (eq. 7) of the old cells, relative to the
-        variance of their map.
+        :math:`\mu`, the weight of the reconstruction loss (eq. 7) of the training cells, relative
+        to the variance of their map.
     n_steps : int, default 500
         Gradient steps.
     learning_rate : float, default 3e-3
@@ -514,15 +514,15 @@ def extend(
     The loss is
 
     .. math:: \mathcal{L}_\text{UMAP}(\text{old and new cells})
-              + \mu \, \frac1n \sum_{i \text{ old}} \frac{\lVert f(x_i) - z_i \rVert^2}{s^2}.
+              + \mu \, \frac1n \sum_{i \text{ fitted}} \frac{\lVert f(x_i) - z_i \rVert^2}{s^2}.
 
     With the defaults, and a type of the pancreas or of the malaria cells left out of the fit, the
-    old cells move by 0.02 to 0.03 standard deviations of the map (median), and its trustworthiness
-    is that of a fit to all cells (tests/benchmarks/study_landmarks.py). A weight of 1 doubles the
-    movement; one of 100 leaves new cells less room.
+    training cells move by 0.02 to 0.03 standard deviations of the map (median), and its
+    trustworthiness is that of a fit to all cells (tests/benchmarks/study_landmarks.py). A weight of
+    1 doubles the movement; one of 100 leaves new cells less room.
 
     Such landmarks are known from the ParametricUMAP of umap-learn. Genes, means and standard
-    deviations stay those of the old cells: what only other genes tell apart is not told apart.
+    deviations stay those of the training cells: what only other genes tell apart is not told apart.
     Robustness that :func:`robustify` or :func:`resist_dropout` gave is in part lost; call them
     again, with all cells.
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 sys.path.insert(0, str(ROOT / "book"))
+import api_links  # noqa: E402
 import page_scripts  # noqa: E402
 import scorecard_page  # noqa: E402
 
@@ -51,12 +52,6 @@ def test_no_page_is_left_out():
     pages = [p.relative_to(ROOT).with_suffix("").as_posix() for p in (ROOT / "book").glob("*.md")]
     chapters = [f"notebooks/{path.stem}" for path in (ROOT / "notebooks").glob("*.py")]
     assert sorted(pages + chapters) == sorted(DOCUMENTS)
-
-
-def test_launch_buttons_point_to_the_root():
-    # the paths in the links are those of the repository only if this is empty
-    assert CONFIG["repository"]["path_to_book"] == ""
-    assert CONFIG["repository"]["url"].startswith("https://")
 
 
 def test_citations_are_in_the_bibliography():
@@ -110,17 +105,35 @@ def test_references_into_the_package_lead_somewhere():
             assert locate(reference) is not None, f"{path.name}: {reference}"
 
 
-def test_address_is_the_same_everywhere():
-    # CONTRIBUTING.md says where the address stands; none of the copies may be forgotten
-    address = CONFIG["repository"]["url"]
-    for path in [
-        *(ROOT / "notebooks").glob("*"),
-        *(ROOT / "book").glob("*.md"),
-        ROOT / "README.md",
-    ]:
-        if path.suffix in {".py", ".ipynb", ".md"}:
-            for found in re.findall(r"https://github\.com/[\w-]+/rpumap\b", text(path)):
-                assert found == address, path.name
+def documented() -> list:
+    """List the functions and classes of the API page, those of chapters left out."""
+    page, found = text(ROOT / "book/api.md"), []
+    for kind, name, options in re.findall(r"auto(\w+):: (rpumap\S*)\n((?: +:.*\n)*)", page):
+        if name.startswith("rpumap.chapters"):
+            continue
+        if kind in ("function", "class"):
+            found.append(locate(name))
+        elif ":members:" in options:
+            members = vars(locate(name)).values()
+            found += [m for m in members if getattr(m, "__module__", "") == name]
+    return [obj for obj in found if not obj.__name__.startswith("_")]
+
+
+def test_each_function_of_the_api_belongs_to_a_chapter():
+    assert len(documented()) > 60
+    chapters = {path.stem for path in (ROOT / "notebooks").glob("*.py")}
+    for obj in documented():
+        assert api_links.chapter_of(obj) in chapters, obj
+    assert set(api_links.CHAPTERS.values()) == chapters - {"04_generalization"}
+    for entry in api_links.CHAPTERS:
+        assert locate(entry) is not None, f"{entry} is gone"
+
+
+def test_no_address_of_the_project_is_written_down():
+    # where it is published only RPUMAP_REPOSITORY knows, so that a fork leads to the fork
+    assert "repository" not in CONFIG and "launch_buttons" not in CONFIG
+    for path in [*(source(document) for document in DOCUMENTS), ROOT / "README.md"]:
+        assert not re.search(r"github\.(?:com|io)/[\w-]+/rpumap\b|[\w-]+\.github\.io", text(path))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -131,7 +144,10 @@ def test_pages_stand_alone(document):
 
 def links(path: Path) -> list[str]:
     """List the relative links of a page; what stands in code is not one."""
-    prose = re.sub(r"`[^`\n]+`", "", text(path))
+    lines = text(path).splitlines()
+    if path.suffix == ".py":
+        lines = [line for line in lines if line.startswith("#")]
+    prose = re.sub(r"`[^`\n]+`", "", "\n".join(lines))
     return re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", prose)
 
 
@@ -173,28 +189,45 @@ ROW = {
 }
 
 
-def test_scorecard_puts_the_settings_side_by_side():
+def test_scorecard_tells_what_was_found_in_both_settings():
     rows = [ROW, ROW | {"settings": "default", "verdict": "undecided"}]
     lines = scorecard_page.details(rows).splitlines()
     assert "(claim-works)=" in lines
     assert "### One | two <b>" in lines
-    (line,) = (line for line in lines if line.startswith("| pancreas"))
-    cells, n, paper, default = line.strip("| ").split(" | ")
-    assert (cells, n) == ("pancreas", "10")
-    assert paper.startswith("● **holds**: effect 0.1 (0.05 to 0.15); 0.8 ± 0.02, beside it 0.7")
-    assert default.startswith("? **undecided**")
+    first = lines.index("- Pancreas, 10 splits")
+    assert lines[first + 1 : first + 3] == [
+        "  - paper's settings: [●\u00a0holds]{.verdict .holds} effect 0.10 (0.05 to 0.15); "
+        "value 0.8, baseline 0.7",
+        "  - our defaults: [?\u00a0undecided]{.verdict .undecided} effect 0.10 (0.05 to 0.15); "
+        "value 0.8, baseline 0.7",
+    ]
+    (rule,) = (line for line in lines if line.startswith("**well.**"))
+    assert "*Holds if* value - baseline above 0: any gain." in rule
 
 
-def test_scorecard_sums_parts_up_and_links_to_the_details():
+def test_scorecard_sums_parts_up_and_names_those_that_fail():
     rows = [ROW, ROW | {"id": "works/badly", "verdict": "does not hold"}]
+    rows += [ROW | {"id": "works/perhaps", "verdict": "undecided"}]
     (line,) = scorecard_page.summary_table(rows).splitlines()[2:]
-    assert r"[One \| two &lt;b>](#claim-works)" in line
-    assert "◐\u00a0pancreas" in line
+    assert r"[One \| two &lt;b>](#claim-works), [chapter 4](../notebooks/04_generalization)" in line
+    assert "[◐\u00a0pancreas]{.verdict .holds-in-part} (not: badly; undecided: perhaps)" in line
     assert line.endswith("| – |")  # nothing with our defaults
 
 
+def test_scorecard_sums_up_real_cells_in_a_sentence():
+    rows = [
+        {**ROW, "real": True},
+        {**ROW, "id": "fails", "verdict": "does not hold", "real": True},
+        {**ROW, "id": "simulated", "real": False},
+        {**ROW, "id": "own", "source": "ours", "real": True},
+    ]
+    said = scorecard_page.sentence(rows)
+    assert "of 2 claims of the paper that were tested on pancreas cells, 1 hold, 0 hold" in said
+    assert "and 1 do not hold" in said
+
+
 def test_scorecard_without_results_says_so(tmp_path, monkeypatch):
-    for name in ("PUBLISHED", "SUMMARY", "DETAILS", "RUN", "PAGE"):
+    for name in ("PUBLISHED", "SENTENCE", "SUMMARY", "SIMULATED", "DETAILS", "RUN", "PAGE"):
         monkeypatch.setattr(scorecard_page, name, tmp_path / name)
     (tmp_path / "PAGE").touch()
     scorecard_page.write()
@@ -303,3 +336,42 @@ def test_the_page_on_own_data_runs(tmp_path, monkeypatch, capsys):
     assert "# Reference map" in capsys.readouterr().out
     assert names["query"].obsm["X_umap"].shape == (231, 2)
     matplotlib.pyplot.close("all")
+
+
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(matplotlib.pyplot, "show", lambda: None)
+    monkeypatch.setenv("RPUMAP_DATA_DIR", "")
+    blocks = re.findall(r"```python\n(.*?)```", text(ROOT / "README.md"), re.DOTALL)
+    assert len(blocks) == 2
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    captured = capsys.readouterr()
+    assert "training" in captured.err  # the progress
+    assert "certain" in captured.out
+    assert (tmp_path / "pancreas.rpumap").stat().st_size < 1e6
+    assert len(matplotlib.pyplot.gcf().axes[0].collections) > 1
+    matplotlib.pyplot.close("all")
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+# Words of the third column that have other meanings, too.
+AMBIGUOUS = {"place", "price", "cost", "unit", "lines", "rectangle"}
+
+
+def avoided() -> list[str]:
+    """List what the table of words in CONTRIBUTING.md says not to use."""
+    table = text(ROOT / "CONTRIBUTING.md").split("| use | for | not |")[1].split("\n\n")[0]
+    columns = [line.split("|")[3] for line in table.splitlines() if line.count("|") == 4]
+    words = {word.strip() for column in columns for word in re.split("[,;]", column)}
+    return sorted(words - AMBIGUOUS - {"", "---"})
+
+
+def test_standard_words_are_used():
+    assert {"stranger", "ruler", "trained cells", "exam"} <= set(avoided())
+    pages = [*(source(document) for document in DOCUMENTS), ROOT / "README.md"]
+    found = re.compile(rf"\b({'|'.join(map(re.escape, avoided()))})s?\b", re.IGNORECASE)
+    for path in [*pages, *(ROOT / "rpumap").rglob("*.py")]:
+        assert not found.findall(text(path)), path.name

@@ -6,7 +6,6 @@ or covered, nothing that keyboard or screen reader cannot use.
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,27 +55,24 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(
-    scope="module", params=[(width, theme) for width in WIDTHS for theme in THEMES], ids="-".join
-)
-def opened(request, chromium):
-    """Give a function that opens a page, and tells what was said and asked for meanwhile."""
-    width, theme = request.param
-    size = {"width": WIDTHS[width], "height": 844}
-    context = chromium.new_context(viewport=size, color_scheme=theme, reduced_motion="reduce")
-
-    @functools.cache
-    def open_page(name: str) -> tuple[Any, list[str], list[str]]:
-        page, said, asked = context.new_page(), [], []
-        page.on("console", lambda message: said.append(message.text) if loud(message) else None)
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda sent: asked.append(sent.url))
-        page.goto((HTML / f"{name}.html").as_uri())
-        page.wait_for_selector("html[data-accessible]", state="attached")  # accessible.js is done
-        return page, said, [url for url in asked if not url.startswith(("file:", "data:"))]
-
-    yield open_page
+@pytest.fixture(scope="module")
+def context(chromium):
+    context = chromium.new_context(reduced_motion="reduce")
+    yield context
     context.close()
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def opened(request, context):
+    """Open a page, and tell what it says and asks for from then on."""
+    page, said, asked = context.new_page(), [], []
+    page.on("console", lambda message: said.append(message.text) if loud(message) else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda sent: asked.append(sent.url))
+    page.goto((HTML / f"{request.param}.html").as_uri())
+    page.wait_for_selector("html[data-accessible]", state="attached")  # accessible.js is done
+    yield page, said, asked
+    page.close()
 
 
 def loud(message: Any) -> bool:
@@ -105,28 +101,55 @@ BAD_FORMULAS = """() => [...document.querySelectorAll("div.math")].filter((block
 }).map((block) => block.id || block.textContent.slice(0, 60))"""
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_whole(opened, name):
-    page, said, asked = opened(name)
+def look(page: Any, width: int, theme: str) -> None:
+    """Give the page a width and a theme, and let it settle."""
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_selector(f"html[data-theme={theme}]", state="attached")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=list(WIDTHS))
+def test_a_page_is_whole(opened, width, theme):
+    page, said, asked = opened
+    look(page, width, theme)
     assert said == []
-    assert asked == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert page.evaluate(MISSING_IMAGES) == []
     assert page.evaluate(TOO_WIDE) == 0
     assert page.evaluate(BAD_FORMULAS) == []
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_can_be_used_by_all(opened, name):
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=list(WIDTHS))
+def test_a_page_can_be_used_by_all(opened, width, theme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page, _, _ = opened(name)
+    page, _, _ = opened
+    look(page, width, theme)
     rules = {"label-content-name-mismatch": {"enabled": True}}  # off by default, as experimental
-    found = axe.Axe().run(page, options={"rules": rules}).response["violations"]
+    options = {"rules": rules, "resultTypes": ["violations"]}
+    found = axe.Axe().run(page, options=options).response["violations"]
     assert [
         f"{violation['id']}: {node['html'][:120]}"
         for violation in found
         if violation["impact"] in SERIOUS
         for node in violation["nodes"]
     ] == []
+
+
+def test_answers_open_by_keyboard(context):
+    page = context.new_page()
+    page.goto((HTML / "notebooks/00_quickstart.html").as_uri())
+    answers = page.locator("#self-check details")
+    assert answers.count() >= 9
+    first = answers.first
+    assert not first.evaluate("(details) => details.open")
+    first.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert first.evaluate("(details) => details.open")
+    assert first.inner_text().strip()
+    page.close()
 
 
 SEARCHES = {
