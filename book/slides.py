@@ -46,8 +46,7 @@ def executed(chapter: str) -> nbformat.NotebookNode:
     from jupyter_cache import get_cache
 
     cache = get_cache(ROOT / "_build" / ".jupyter_cache")
-    record = cache.match_cache_file(ROOT / "notebooks" / f"{chapter}.ipynb")
-    return cache.get_cache_bundle(record.pk).nb
+    return cache.merge_match_into_file(str(ROOT / "notebooks" / f"{chapter}.ipynb"))[1]
 
 
 def section(text: str, title: str) -> str:

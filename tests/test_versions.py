@@ -1,8 +1,9 @@
-"""What pyproject.toml asks for: what the package imports, and what requirements.lock installs."""
+"""What pyproject.toml asks for and brings: imports, requirements.lock, published results."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -15,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book"))
 import lowest_versions  # noqa: E402
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = SETTINGS["project"]
 NEEDED = [Requirement(text) for text in PROJECT["dependencies"]]
 EXTRAS = {
     name: [Requirement(text) for text in texts]
@@ -72,6 +74,17 @@ def test_the_locked_versions_lie_in_the_ranges():
     version = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in locked}
     for requirement in [*NEEDED, *(pin for extra in EXTRAS.values() for pin in extra)]:
         assert version[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_the_published_results_that_are_read_are_installed():
+    # without a clone, as on Binder and Colab, they lie where an installation puts its data
+    files = [*(ROOT / "notebooks").glob("*.py"), *(ROOT / "rpumap").rglob("*.py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    read = set(re.findall(r'BOOK / "([^"]+)"', text))
+    assert {"claims.toml", "lazy.json"} <= read
+    installed = SETTINGS["tool"]["setuptools"]["data-files"]["share/rpumap"]
+    assert {f"book/{name}" for name in read} <= set(installed)
+    assert all((ROOT / name).is_file() for name in installed)
 
 
 def test_lowest_versions():
