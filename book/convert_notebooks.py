@@ -37,7 +37,7 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("rpumap") is None:
-    needed = ["umap-learn", "git+{address}"]
+    needed = ["umap-learn", "rpumap[lazy] @ git+{address}"]
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *needed], check=True)
     needed = ["appdirs", "ninja", "packaging", "pyyaml"]
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *needed], check=True)
@@ -189,6 +189,8 @@ def write_block(block: Block, kind: str) -> list[str]:
         return [f"**Exercise {numbers()[block.options['label']]} ({block.title})**", "", inner]
     if block.name == "dropdown":
         return details(convert_inline(block.title), inner)
+    if block.name == "index":
+        return []
     if block.name == "code-block":
         return [f"```{block.title}", "\n".join(block.lines), "```"]
     if block.name in ("admonition", "note", "tip", "warning"):

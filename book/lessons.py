@@ -101,7 +101,7 @@ def lesson(chapter: str, skip: tuple[str, ...] = ()) -> Lesson:
     text = "\n\n".join(prose)
     found = re.findall(r":::\{exercise\} (.+): (\w+), (\w+)\n:label: (\S+)", text)
     exercises = tuple(Exercise(*parts) for parts in found)
-    n_questions = len(re.findall(r"^\*\*\d\. .+\*\*$", text, re.MULTILINE))
+    n_questions = len(re.findall(r"^\*\*\d\. .+?\*\*$", text, re.MULTILINE | re.DOTALL))
     plain = re.sub(r":::\{dropdown\}.*?\n:::", "", text, flags=re.DOTALL)
     plain = re.sub(r"\$\$.*?\$\$( \([\w-]+\))?", "", plain, flags=re.DOTALL)
     shown = [c for c in code if not FOLDED & set(c.metadata.get("tags", []))]

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "_build" / "slides"
 TARGET = ROOT / "_build" / "html" / "slides"
 CONF = """\
-extensions = ["myst_parser", "sphinx_revealjs", "sphinx_mathjax_offline"]
+extensions = ["myst_parser", "sphinx_revealjs", "sphinx-mathjax-offline"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 mathjax_path = "mathjax/tex-chtml.js"
 project = {title!r}
@@ -59,11 +59,11 @@ def section(text: str, title: str) -> str:
 
 def question(text: str) -> tuple[str, list[str], str]:
     """Split the first question of a self-check: question, answers, and the right one explained."""
-    asked = re.search(r"^\*\*\d\. (.+?)\*\*$", text, re.MULTILINE)
+    asked = re.search(r"^\*\*\d\. (.+?)\*\*$", text, re.MULTILINE | re.DOTALL)
     answers = re.findall(r"^:::\{dropdown\} ([^\n]+)\n(.*?)\n:::$", text, re.MULTILINE | re.DOTALL)
     first = re.split(r"^\*\*2\. ", text, flags=re.MULTILINE)[0].count(":::{dropdown}")
     right = next(why for _, why in answers[:first] if why.startswith("Right."))
-    return asked[1], [answer for answer, _ in answers[:first]], right.removeprefix("Right. ")
+    return " ".join(asked[1].split()), [answer for answer, _ in answers[:first]], right.removeprefix("Right. ")
 
 
 def slides_of(chapter: str, notebook: nbformat.NotebookNode, images: Path) -> str:
@@ -91,12 +91,14 @@ def slides_of(chapter: str, notebook: nbformat.NotebookNode, images: Path) -> st
     (images / f"{chapter}.png").write_bytes(base64.b64decode(data))
     asked, answers, why = question(section(text, "Self-check"))
     listed = "\n".join(f"- {answer}" for answer in answers)
-    return convert_inline(
+    slides = convert_inline(
         f"## {title}\n\n{opening.strip()}\n\n"
         f"### The answer\n\n![{settings['image']['alt']}]({chapter}.png)\n\n"
         f"### {asked}\n\n{listed}\n\n### Answer\n\n{why}\n\n"
         f"### Take-aways\n\n{section(text, 'Take-aways')}\n\n"
     )
+    # chapters are not beside the slides
+    return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", slides)
 
 
 def write(folder: Path = SOURCE) -> None:

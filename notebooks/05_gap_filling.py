@@ -342,6 +342,9 @@ baseline to beat: {percent["linear"]} % inside, a place of
 # continuous map that keeps the neighbours apart must use the space between them. Only what the network
 # does better than the linear fit could be more than that.
 #
+# ```{index} ! doublet
+# ```
+#
 # ## Doublets are not intermediate
 #
 # The paper shows that some intermediate cells are placed in a gap. Who finds cells in a gap needs the converse: that what lies

@@ -538,6 +538,9 @@ assert np.allclose(table.loc["crown_ibp"][:2], table.loc["crown"][:2])
 assert table[columns[2]].is_monotonic_decreasing
 
 # %% [markdown]
+# ```{index} ! dual norm
+# ```
+#
 # ## The norm is the dual one: eq. 39
 #
 # How large can a linear function $\Lambda x$ become on a ball? With $x = x_0 + \epsilon y$ it is

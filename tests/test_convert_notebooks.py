@@ -143,7 +143,7 @@ def test_an_address_leads_to_the_repository_and_its_pages(monkeypatch):
     assert "git+" not in "".join(code_of(convert_notebooks.convert(quickstart, "colab")))
     monkeypatch.setenv("RPUMAP_REPOSITORY", "https://github.com/some-one/fork/")
     notebook = convert_notebooks.convert(quickstart, "colab")
-    assert '"git+https://github.com/some-one/fork"' in notebook.cells[1].source
+    assert '"rpumap[lazy] @ git+https://github.com/some-one/fork"' in notebook.cells[1].source
     assert "(https://some-one.github.io/fork/notebooks/03_training.html)" in prose_of(notebook)
     assert "git+" not in "".join(code_of(convert_notebooks.convert(quickstart, "student")))
     config = address.book_config()

@@ -53,7 +53,7 @@ def made(path: Path) -> set[str]:
 
 def test_workflows_are_found():
     assert {path.stem for path in FILES} >= {"book", "release", "tests", "weekly"}
-    assert {".venv/.ready", "test", "book"} <= made(ROOT / ".github/workflows/release.yml")
+    assert {"environment", "test", "book"} <= made(ROOT / ".github/workflows/release.yml")
 
 
 @needs_make

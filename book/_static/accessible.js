@@ -9,7 +9,7 @@
       const scrolls =
         (element.scrollWidth > element.clientWidth && /auto|scroll/.test(overflow.overflowX)) ||
         (element.scrollHeight > element.clientHeight && /auto|scroll/.test(overflow.overflowY));
-      if (scrolls && !element.hasAttribute("tabindex")) {
+      if (scrolls && element.tabIndex < 0) {
         element.setAttribute("tabindex", "0");
         element.dataset.scrolls = "";
       } else if (!scrolls && "scrolls" in element.dataset) {
@@ -33,8 +33,15 @@
   window.addEventListener("load", async () => {
     await window.MathJax?.startup?.promise;
     name();
+    // icons are drawn later than the page, and anew when the theme changes
+    for (const button of document.querySelectorAll(".theme-switch-button")) {
+      new MutationObserver(name).observe(button, { childList: true, subtree: true });
+    }
     mark();
-    new ResizeObserver(mark).observe(document.body);
+    const sizes = new ResizeObserver(mark);
+    for (const element of [document.body, ...document.querySelectorAll(SCROLLING)]) {
+      sizes.observe(element);
+    }
     document.documentElement.dataset.accessible = "";
   });
 })();

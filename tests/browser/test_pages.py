@@ -101,12 +101,22 @@ BAD_FORMULAS = """() => [...document.querySelectorAll("div.math")].filter((block
 }).map((block) => block.id || block.textContent.slice(0, 60))"""
 
 
+# Sidebars move when the width changes, and what scrolls is marked after that.
+SETTLED = """async () => {
+    const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+    await frame();
+    await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+    await frame();
+    await frame();
+}"""
+
+
 def look(page: Any, width: int, theme: str) -> None:
     """Give the page a width and a theme, and let it settle."""
     page.set_viewport_size({"width": width, "height": 844})
     page.emulate_media(color_scheme=theme)
     page.wait_for_selector(f"html[data-theme={theme}]", state="attached")
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    page.evaluate(SETTLED)
 
 
 @pytest.mark.parametrize("theme", THEMES)
