@@ -110,7 +110,7 @@ speed: $(READY)
 
 # After `make book`. Chromium must be there: apt install chromium.
 browser: $(READY)
-	$(PY) -m pytest -m browser -p no:xdist -q tests/browser
+	$(PY) -m pytest -m browser -n 2 --dist loadgroup -q tests/browser
 
 # Both run no notebooks: what the book shows was made with the locked versions.
 newest: ENV = $(NEWEST)/$(notdir $(BIN))/python

@@ -62,7 +62,11 @@ def context(chromium):
     context.close()
 
 
-@pytest.fixture(scope="module", params=PAGES)
+# each page is opened once, by one of the workers
+GROUPED = [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in PAGES]
+
+
+@pytest.fixture(scope="module", params=GROUPED)
 def opened(request, context):
     """Open a page, and tell what it says and asks for from then on."""
     page, said, asked = context.new_page(), [], []
@@ -105,7 +109,9 @@ BAD_FORMULAS = """() => [...document.querySelectorAll("div.math")].filter((block
 SETTLED = """async () => {
     const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
     await frame();
-    await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+    const moving = document.getAnimations().map((animation) => animation.finished);
+    const latest = new Promise((done) => setTimeout(done, 400));  // some animations never end
+    await Promise.race([Promise.allSettled(moving), latest]);
     await frame();
     await frame();
 }"""
