@@ -87,6 +87,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 environment: $(READY)
+	@echo "The environment is in $(VENV)"
 
 book: $(READY) pairs
 	@$(PY) book/build.py html $(if $(FORCE),--force)

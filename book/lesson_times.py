@@ -1,9 +1,9 @@
 """Sphinx extension: tables of what is taught when, and how long it takes.
 
-``lesson-times`` with the argument ``chapters`` lists all chapters; with ``workshop`` or ``unit``,
-the sessions of that plan in ``book/lessons.toml``; with ``runs``, when each chapter ran, how long,
-and with how much memory. Minutes are estimates, from :mod:`lessons` and the run times that this
-build found.
+``lesson-times`` with the argument ``chapters`` lists all chapters, and with ``lecture`` those of
+the lecture; with ``workshop`` or ``unit``, the sessions of that plan in ``book/lessons.toml``; with
+``runs``, when each chapter ran, how long, and with how much memory. Minutes are estimates, from
+:mod:`lessons` and the run times that this build found.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def fill(app: Sphinx, doctree: nodes.document, page: str) -> None:
         plan, kind = lessons.load(), mark["kind"]
         if kind == "chapters":
             heads, rows = chapter_rows(app, page, plan)
+        elif kind == "lecture":
+            heads, rows = lecture_rows(app, page, plan)
         elif kind == "runs":
             heads, rows = run_rows(app, page)
         else:
@@ -82,6 +84,20 @@ def chapter_rows(
             ]
         )
     return ["chapter", "reading, min", "run, s", "exercises, min"], rows
+
+
+def lecture_rows(
+    app: Sphinx, page: str, plan: dict[str, Any]
+) -> tuple[list[str], list[list[Cell]]]:
+    """List the chapters of the lecture with the minutes that their slides take, and the sum."""
+    rows, total = [], 0.0
+    for chapter in plan["lecture"]["chapters"]:
+        spoken = lessons.talk(chapter, plan["rates"])
+        total += spoken
+        name = link(app, page, chapter, lessons.lesson(chapter).title)
+        rows.append([[name], [nodes.Text(f"{spoken:.0f}")]])
+    rows.append([[nodes.strong(text="together")], [nodes.strong(text=f"{total:.0f}")]])
+    return ["slides on", "minutes"], rows
 
 
 def run_rows(app: Sphinx, page: str) -> tuple[list[str], list[list[Cell]]]:

@@ -117,6 +117,35 @@ def lesson(chapter: str, skip: tuple[str, ...] = ()) -> Lesson:
     )
 
 
+def section(text: str, title: str) -> str:
+    """Return the text of a section of a chapter."""
+    found = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    if not found:
+        raise ValueError(f"there is no section {title!r}")
+    return found[1].strip()
+
+
+def question(text: str) -> tuple[str, list[str], str]:
+    """Split the first question of a self-check: question, answers, and the right one explained."""
+    asked = re.search(r"^\*\*\d\. (.+?)\*\*$", text, re.MULTILINE | re.DOTALL)
+    answers = re.findall(r"^:::\{dropdown\} ([^\n]+)\n(.*?)\n:::$", text, re.MULTILINE | re.DOTALL)
+    first = re.split(r"^\*\*2\. ", text, flags=re.MULTILINE)[0].count(":::{dropdown}")
+    right = next(why for _, why in answers[:first] if why.startswith("Right."))
+    shown = [answer for answer, _ in answers[:first]]
+    return " ".join(asked[1].split()), shown, right.removeprefix("Right. ")
+
+
+def talk(chapter: str, rates: dict[str, float]) -> float:
+    """Estimate the minutes that the slides of a chapter take in a lecture."""
+    cells = jupytext.read(ROOT / "notebooks" / f"{chapter}.py").cells
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    asked, answers, why = question(section(text, "Self-check"))
+    said = [cells[0].source, asked, *answers, why, section(text, "Take-aways")]
+    n_words = sum(len(part.split()) for part in said)
+    slides = 5 * rates["slide"] + rates["figure"] + rates["question"]
+    return slides + n_words / rates["spoken"]
+
+
 def minutes(session: dict[str, Any], rates: dict[str, float]) -> tuple[float, float]:
     """Estimate the minutes of a session: before it, and in class without the time to run.
 

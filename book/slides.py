@@ -49,23 +49,6 @@ def executed(chapter: str) -> nbformat.NotebookNode:
     return cache.merge_match_into_file(str(ROOT / "notebooks" / f"{chapter}.ipynb"))[1]
 
 
-def section(text: str, title: str) -> str:
-    """Return the text of a section of a chapter."""
-    found = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    if not found:
-        raise ValueError(f"there is no section {title!r}")
-    return found[1].strip()
-
-
-def question(text: str) -> tuple[str, list[str], str]:
-    """Split the first question of a self-check: question, answers, and the right one explained."""
-    asked = re.search(r"^\*\*\d\. (.+?)\*\*$", text, re.MULTILINE | re.DOTALL)
-    answers = re.findall(r"^:::\{dropdown\} ([^\n]+)\n(.*?)\n:::$", text, re.MULTILINE | re.DOTALL)
-    first = re.split(r"^\*\*2\. ", text, flags=re.MULTILINE)[0].count(":::{dropdown}")
-    right = next(why for _, why in answers[:first] if why.startswith("Right."))
-    return " ".join(asked[1].split()), [answer for answer, _ in answers[:first]], right.removeprefix("Right. ")
-
-
 def slides_of(chapter: str, notebook: nbformat.NotebookNode, images: Path) -> str:
     """Write the slides of one chapter as Markdown.
 
@@ -89,13 +72,13 @@ def slides_of(chapter: str, notebook: nbformat.NotebookNode, images: Path) -> st
     settings = figure.metadata["mystnb"]
     data = next(o["data"]["image/png"] for o in figure.outputs if "image/png" in o.get("data", {}))
     (images / f"{chapter}.png").write_bytes(base64.b64decode(data))
-    asked, answers, why = question(section(text, "Self-check"))
+    asked, answers, why = lessons.question(lessons.section(text, "Self-check"))
     listed = "\n".join(f"- {answer}" for answer in answers)
     slides = convert_inline(
         f"## {title}\n\n{opening.strip()}\n\n"
         f"### The answer\n\n![{settings['image']['alt']}]({chapter}.png)\n\n"
         f"### {asked}\n\n{listed}\n\n### Answer\n\n{why}\n\n"
-        f"### Take-aways\n\n{section(text, 'Take-aways')}\n\n"
+        f"### Take-aways\n\n{lessons.section(text, 'Take-aways')}\n\n"
     )
     # chapters are not beside the slides
     return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", slides)

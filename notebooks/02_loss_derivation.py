@@ -209,7 +209,8 @@ assert np.isclose(eq12, np.log(25 / 9))
 # $$
 # \begin{aligned}
 # C = {}& \sum_{i,j} p_{ij} \log p_{ij} + (1 - p_{ij}) \log(1 - p_{ij}) \\
-#   & - \sum_{i,j} \bigl[\, p_{ij} \log q_{ij} + (1 - p_{ij}) \log(1 - q_{ij}) \,\bigr] .
+#   & - \sum_{i,j} p_{ij} \log q_{ij} \\
+#   & - \sum_{i,j} (1 - p_{ij}) \log(1 - q_{ij}) .
 # \end{aligned}
 # $$
 #
@@ -563,8 +564,8 @@ print(f"their sum S is {S:.1f}")
 #
 # $$
 # \begin{aligned}
-# \mathcal{L} = {}& - \sum_{(i,j) \in E} \bigl[\, p_{ij} \log q_{ij}
-#     + (1 - p_{ij}) \log(1 - q_{ij}) \,\bigr] \\
+# \mathcal{L} = {}& - \sum_{(i,j) \in E} \bigl[\, p_{ij} \log q_{ij} \\
+#   & \qquad + (1 - p_{ij}) \log(1 - q_{ij}) \,\bigr] \\
 #   & - \eta \sum_{(i,j) \notin E} \log(1 - q_{ij}) .
 # \end{aligned}
 # $$

@@ -495,9 +495,11 @@ assert by_loss < by_seed < 0.999
 # loss of random ratio and $s^2$ the variance of the map, the loss is
 #
 # $$
+# \begin{aligned}
 # \mathcal{L}_\text{UMAP}
-#  + \frac{\kappa}{s^2}\, \mathbb{E}\, \lVert f(\tilde x_i) - z_i \rVert^2
-#  + \frac{\mu}{s^2}\, \frac1n \sum_i \lVert f(x_i) - z_i \rVert^2 .
+#  &+ \frac{\kappa}{s^2}\, \mathbb{E}\, \lVert f(\tilde x_i) - z_i \rVert^2 \\
+#  &+ \frac{\mu}{s^2}\, \frac1n \sum_i \lVert f(x_i) - z_i \rVert^2 .
+# \end{aligned}
 # $$ (eq-dropout-loss)
 #
 # This is a denoising network {cite:p}`vincent2008denoising`, and training with noise is known to smooth a

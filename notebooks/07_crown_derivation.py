@@ -267,8 +267,9 @@ assert (lowest, highest) == (-8, 10)
 #
 # $$
 # \alpha_L (y + \beta_L) \;\le\; \operatorname{relu}(y) \;\le\; \alpha_U (y + \beta_U)
-# \quad \text{for } l \le y \le u .
 # $$ (eq-crown-relaxation)
+#
+# for $l \le y \le u$.
 #
 # Where $l \ge 0$, the ReLU *is* linear with slope 1; where $u \le 0$, with slope 0: such a neuron is
 # *stable*. Otherwise it is *unstable*: the sign of its input is not fixed over the region. No linear

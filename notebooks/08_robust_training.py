@@ -151,7 +151,10 @@ assert attacks[["CROWN", "Jacobian penalty"]].max() < 0.7 * attacks["base"]
 # its output weights are variables, $w_1 = 2$ and $w_2 = -2$:
 #
 # $$
-# f = w_1 \operatorname{relu}(2 x_1 + x_2 + 2) + w_2 \operatorname{relu}(x_1 + 2 x_2 + 1) .
+# \begin{aligned}
+# f = {}& w_1 \operatorname{relu}(2 x_1 + x_2 + 2) \\
+#   & + w_2 \operatorname{relu}(x_1 + 2 x_2 + 1) .
+# \end{aligned}
 # $$ (eq-robust-small)
 #
 # CROWN put it between two linear functions. With the weights left open they are

@@ -765,7 +765,10 @@ assert divided > divided_found
 # other genes. With `library_loss=s`, at most a share $s$ of the library is lost, of whatever genes. Then
 #
 # $$
-# \frac{c_g - t}{L - t} \;\le\; \frac{c'_g}{L'} \;\le\; \frac{c_g}{(1 - s) L}, \qquad t = \min(c_g, s L) ,
+# \begin{gathered}
+# \frac{c_g - t}{L - t} \;\le\; \frac{c'_g}{L'} \;\le\; \frac{c_g}{(1 - s) L}, \\
+# t = \min(c_g, s L) ,
+# \end{gathered}
 # $$ (eq-impact-share)
 #
 # smallest if only counts of the gene itself are lost, largest if only others are ($1$ at most). Take the cell with the counts 6,

@@ -250,8 +250,9 @@ def dropout_box(
 
     .. math::
 
-        \frac{c_g - t}{L - t} \le \frac{c_g'}{L'} \le
-        \frac{c_g}{\max(K + c_g, (1 - s) L)}, \qquad t = \min(c_g, s L);
+        \frac{c_g - t}{L - t} &\le \frac{c_g'}{L'} \le
+        \frac{c_g}{\max(K + c_g, (1 - s) L)}, \\
+        t &= \min(c_g, s L);
 
     of another gene, :math:`t = 0` and the maximum is that of :math:`K` and :math:`(1 - s) L`. For
     each end there is a loss that reaches it (in fractions of a molecule), but none reaches all.

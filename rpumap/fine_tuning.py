@@ -513,8 +513,8 @@ def extend(
     -----
     The loss is
 
-    .. math:: \mathcal{L}_\text{UMAP}(\text{old and new cells})
-              + \mu \, \frac1n \sum_{i \text{ fitted}} \frac{\lVert f(x_i) - z_i \rVert^2}{s^2}.
+    .. math:: &\mathcal{L}_\text{UMAP}(\text{all cells}) \\
+              &+ \mu \, \frac1n \sum_{i \text{ fitted}} \frac{\lVert f(x_i) - z_i \rVert^2}{s^2}.
 
     With the defaults, and a type of the pancreas or of the malaria cells left out of the fit, the
     training cells move by 0.02 to 0.03 standard deviations of the map (median), and its

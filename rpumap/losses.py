@@ -8,8 +8,9 @@ The UMAP loss follows from one identity. With
 
 the low-dimensional similarity of eq. 11 is a logistic function of the log distance,
 
-.. math:: q = \frac{1}{1 + a\,d^{2b}} = \operatorname{sigmoid}(-t), \qquad
-          -\log q = \operatorname{softplus}(t), \qquad -\log(1 - q) = \operatorname{softplus}(-t) .
+.. math:: q &= \frac{1}{1 + a\,d^{2b}} = \operatorname{sigmoid}(-t), \\
+          -\log q &= \operatorname{softplus}(t), \\
+          -\log(1 - q) &= \operatorname{softplus}(-t) .
 
 Softplus neither overflows nor loses its gradient, so coincident and far points are safe. The
 small constant is the 0.001 that umap-learn adds to the denominator of its repulsive gradient.

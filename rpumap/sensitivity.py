@@ -3,7 +3,8 @@ r"""What a gene does to the map: derivatives, and noise in chosen genes.
 A ReLU network is linear around almost every cell. Its Jacobian there is a product of weight
 matrices from which inactive neurons have been struck out,
 
-.. math:: J(x) = \frac{\partial z}{\partial x} = W^{(m)} D^{(m-1)} W^{(m-1)} \cdots D^{(1)} W^{(1)},
+.. math:: J(x) = \frac{\partial z}{\partial x}
+          = W^{(m)} D^{(m-1)} \cdots D^{(1)} W^{(1)},
 
 with :math:`D^{(k)}` diagonal: 1 where the input of a ReLU of layer :math:`k` is positive, else 0.
 At a kink, an input of exactly 0, the derivative is taken as 0, as PyTorch does.

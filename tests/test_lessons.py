@@ -71,6 +71,11 @@ def test_plans_fit_their_time(name):
         assert before <= 90, session["title"]
 
 
+def test_the_lecture_fits_its_time():
+    spoken = sum(lessons.talk(chapter, PLAN["rates"]) for chapter in PLAN["lecture"]["chapters"])
+    assert 60 <= spoken <= 90
+
+
 def test_the_unit_covers_all_chapters():
     taught = {chapter for session in PLAN["unit"] for chapter in session["chapters"]}
     assert taught == {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py")}

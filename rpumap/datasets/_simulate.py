@@ -89,8 +89,8 @@ def simulate_lineage(
     A cell of cluster :math:`c` that leans towards its neighbour :math:`k` has the rates
 
     .. math::
-        \log m = (1 - w) \log m_c + w \log m_k
-        + \sum_p \left( z_p \ell_p - \tfrac12 s_{cp}^2 \ell_p^2 \right)
+        \log m = {}& (1 - w) \log m_c + w \log m_k \\
+        & + \sum_p \left( z_p \ell_p - \tfrac12 s_{cp}^2 \ell_p^2 \right)
 
     with :math:`w = \tfrac12 u^{1/b}`, :math:`u` uniform on :math:`[0, 1]`, the crowding :math:`b`,
     activities :math:`z_p \sim N(0, s_{cp}^2)` and loadings :math:`\ell_p`. In time the cell is

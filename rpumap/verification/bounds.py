@@ -21,20 +21,19 @@ the upper bound, going down through the hidden layers :math:`k = m-1, \dots, 1`,
 
 .. math::
 
-    \Lambda^{(k)}_{ji} &= \tilde W^{(k+1)}_{ji} \lambda^{(k)}_{ji}, \quad
-    \lambda^{(k)}_{ji}, \Delta^{(k)}_{ij} =
+    \lambda^{(k)}_{ji}, \Delta^{(k)}_{ij} &=
     \begin{cases} \alpha_{U,i}^{(k)}, \beta_{U,i}^{(k)} & \tilde W^{(k+1)}_{ji} \ge 0 \\
-                  \alpha_{L,i}^{(k)}, \beta_{L,i}^{(k)} & \tilde W^{(k+1)}_{ji} < 0 \end{cases}
-    && \text{(20, 21, 25, 26)} \\
-    \tilde W^{(k)} &= \Lambda^{(k)} W^{(k)} && \text{(31, 32, 37)} \\
-    f_j^U(x) &= \tilde W^{(1)}_{j,:} x + b^{(m)}_j + \sum_{k=1}^{m-1} \Lambda^{(k)}_{j,:}
-    \bigl(b^{(k)} + \Delta^{(k)}_{:,j}\bigr) && \text{(38)} \\
-    \max_{\|x - x_0\|_p \le \epsilon} f_j^U(x) &= f_j^U(x_0)
-    + \epsilon \,\bigl\|\tilde W^{(1)}_{j,:}\bigr\|_q, \qquad \tfrac1p + \tfrac1q = 1
-    && \text{(39)}
+                  \alpha_{L,i}^{(k)}, \beta_{L,i}^{(k)} & \text{else,} \end{cases} \\
+    \Lambda^{(k)}_{ji} &= \tilde W^{(k+1)}_{ji} \lambda^{(k)}_{ji}, \\
+    \tilde W^{(k)} &= \Lambda^{(k)} W^{(k)}, \\
+    f_j^U(x) &= \tilde W^{(1)}_{j,:} x + b^{(m)}_j \\
+    &\quad + \sum_{k=1}^{m-1} \Lambda^{(k)}_{j,:} \bigl(b^{(k)} + \Delta^{(k)}_{:,j}\bigr), \\
+    \max_x f_j^U(x) &= f_j^U(x_0) + \epsilon \,\bigl\|\tilde W^{(1)}_{j,:}\bigr\|_q ,
 
-Where this differs from the printed equations, the book's page on notation says why. A lower bound
-is minus an upper bound of minus the function, so there is one backward pass and not two.
+over the ball :math:`\|x - x_0\|_p \le \epsilon`, with :math:`\tfrac1p + \tfrac1q = 1`. The first
+two lines are eq. 20, 21, 25 and 26; the third is eq. 31, 32 and 37; then come eq. 38 and 39. Where
+this differs from the printed equations, the book's page on notation says why. A lower bound is
+minus an upper bound of minus the function, so there is one backward pass and not two.
 
 **Rounding.** All this is exact in real numbers; a computer rounds. `rounding` says what is to be
 done about it. With None, nothing: fast, differentiable, right to about six digits, for training.

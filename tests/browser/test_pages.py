@@ -90,17 +90,16 @@ TOO_WIDE = """() => {
     const root = document.documentElement;
     return root.scrollWidth - root.clientWidth;
 }"""
-# A formula may scroll by itself; its number must not lie on it, nor may its height be cut.
+# A formula must not be cut, to the right or below, nor may its number lie on it.
 BAD_FORMULAS = """() => [...document.querySelectorAll("div.math")].filter((block) => {
     const formula = block.querySelector("mjx-container");
     const number = block.querySelector(".eqno");
     if (!formula) return true;
     const [a, box] = [formula.firstElementChild, formula].map((e) => e.getBoundingClientRect());
-    const scrolls = getComputedStyle(formula).overflowX === "auto";
     const b = number?.getBoundingClientRect();
     const covered = b && b.left < Math.min(a.right, box.right) - 1 && b.right > a.left + 1
         && b.top < a.bottom - 1 && b.bottom > a.top + 1;
-    return covered || (a.right > box.right + 1 && !scrolls)
+    return covered || a.right > box.right + 1
         || formula.scrollHeight > formula.clientHeight + 1;
 }).map((block) => block.id || block.textContent.slice(0, 60))"""
 
