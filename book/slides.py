@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "_build" / "slides"
 TARGET = ROOT / "_build" / "html" / "slides"
 CONF = """\
-extensions = ["myst_parser", "sphinx_revealjs", "sphinx-mathjax-offline"]
+extensions = ["myst_parser", "sphinx_revealjs", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
-mathjax_path = "mathjax/tex-chtml.js"
+mathjax_path = "../../_static/mathjax/tex-chtml.js"  # of the book
 project = {title!r}
 html_static_path = []
 revealjs_static_path = ["static"]
@@ -107,7 +107,10 @@ def build() -> int:
     write()
     shutil.rmtree(TARGET, ignore_errors=True)
     options = ["-q", "-W", "-b", "revealjs", "-d", str(SOURCE / ".doctrees")]
-    return sphinx_build([*options, str(SOURCE), str(TARGET)])
+    status = sphinx_build([*options, str(SOURCE), str(TARGET)])
+    for file in TARGET.rglob("*.map"):  # for those who develop reveal.js
+        file.unlink()
+    return status
 
 
 if __name__ == "__main__":

@@ -167,6 +167,23 @@ def test_answers_open_by_keyboard(context):
     page.close()
 
 
+def test_slides_need_nothing_but_the_book(context):
+    if not (HTML / "slides" / "index.html").exists():
+        pytest.skip("needs the slides: make teaching")
+    page, said, asked = context.new_page(), [], []
+    page.on("console", lambda message: said.append(message.text) if loud(message) else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda sent: asked.append(sent.url))
+    page.goto((HTML / "slides/index.html").as_uri())
+    page.wait_for_selector("mjx-container", state="attached")  # formulas are drawn
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("location.hash != ''")
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert page.evaluate(MISSING_IMAGES) == []
+    page.close()
+
+
 SEARCHES = {
     "install": "book/own_data",
     "save a model": "book/own_data",
