@@ -182,9 +182,9 @@ def details(title: str, text: str) -> list[str]:
     return ["<details>", f"<summary>{title}</summary>", "", text, "", "</details>"]
 
 
-def write_block(block: Block, kind: str) -> list[str]:
+def write_block(block: Block) -> list[str]:
     """Write a directive as plain Markdown."""
-    inner = convert_text("\n".join(block.lines), kind)
+    inner = convert_text("\n".join(block.lines))
     if block.name == "exercise":
         return [f"**Exercise {numbers()[block.options['label']]} ({block.title})**", "", inner]
     if block.name == "dropdown":
@@ -199,7 +199,7 @@ def write_block(block: Block, kind: str) -> list[str]:
     raise ValueError(f"no plain form is known of the directive {{{block.name}}}")
 
 
-def convert_text(text: str, kind: str) -> str:
+def convert_text(text: str) -> str:
     """Convert the text of a Markdown cell; solutions are treated by :func:`convert_cells`."""
     lines, plain, written = iter(text.splitlines()), [], []
 
@@ -211,7 +211,7 @@ def convert_text(text: str, kind: str) -> str:
         opening = OPENS.match(line)
         if opening:
             flush()
-            written += write_block(read_block(opening, lines), kind)
+            written += write_block(read_block(opening, lines))
         elif line.startswith("```"):
             flush()
             written += [line, *iter(lambda: next(lines), "```"), "```"]
@@ -255,9 +255,9 @@ def convert_cells(cells: list[NotebookNode], kind: str) -> Iterator[NotebookNode
         if solution and kind == "student":
             continue
         if cell.cell_type == "code":
-            yield from convert_code(cell, solution, is_first and kind != "student", kind)
+            yield from convert_code(cell, solution, is_first, kind)
             continue
-        text = convert_text(cell.source, kind)
+        text = convert_text(cell.source)
         if solution:
             title = f"Solution {numbers()[solution]}"
             is_open = kind == "instructor"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import lessons
 import memory
+from convert_notebooks import chapters
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -71,7 +72,7 @@ def chapter_rows(
 ) -> tuple[list[str], list[list[Cell]]]:
     """List all chapters: minutes to read, seconds to run, exercises by how hard they are."""
     rows = []
-    for path in sorted((lessons.ROOT / "notebooks").glob("[0-9]*.py")):
+    for path in chapters():
         lesson = lessons.lesson(path.stem)
         grades = [exercise.grade for exercise in lesson.exercises]
         minutes = sum(plan["rates"][grade] for grade in grades)
@@ -103,7 +104,7 @@ def lecture_rows(
 def run_rows(app: Sphinx, page: str) -> tuple[list[str], list[list[Cell]]]:
     """List for each chapter when it ran, for how long, and with how much memory."""
     peaks, rows = memory.peaks(), []
-    for path in sorted((lessons.ROOT / "notebooks").glob("[0-9]*.py")):
+    for path in chapters():
         data = app.env.nb_metadata.get(f"notebooks/{path.stem}", {}).get("exec_data") or {}
         ran = datetime.fromtimestamp(data["mtime"], UTC) if "mtime" in data else None
         peak = f"{peaks[path.stem]:,.0f}" if path.stem in peaks else "–"

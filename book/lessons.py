@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "book" / "lessons.toml"
 PUBLISHED = ROOT / "book" / "scorecard.json"
 DATA_FILES = ROOT / "_build" / "data_files.md"
-GRADES = ("easy", "medium", "hard")
 FIGURE = re.compile(r"\bplt\.(?:subplots|figure)\(|\bplotting\.\w+\(")
 
 
@@ -50,7 +49,6 @@ class Lesson:
     figures: int
     questions: int
     exercises: tuple[Exercise, ...]
-    sections: tuple[str, ...]
 
     def reading(self, rates: dict[str, float]) -> float:
         """Estimate the minutes to read it, without exercises and questions."""
@@ -113,7 +111,6 @@ def lesson(chapter: str, skip: tuple[str, ...] = ()) -> Lesson:
         figures=sum(bool(FIGURE.search(cell.source)) for cell in code),
         questions=n_questions,
         exercises=exercises,
-        sections=tuple(sections),
     )
 
 

@@ -17,6 +17,8 @@ import lessons
 import nbformat
 from convert_notebooks import chapters, convert_inline
 
+from build import CACHE
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "_build" / "slides"
 TARGET = ROOT / "_build" / "html" / "slides"
@@ -45,7 +47,7 @@ def executed(chapter: str) -> nbformat.NotebookNode:
     """Read a chapter with its outputs from the cache of the build."""
     from jupyter_cache import get_cache
 
-    cache = get_cache(ROOT / "_build" / ".jupyter_cache")
+    cache = get_cache(CACHE)
     return cache.merge_match_into_file(str(ROOT / "notebooks" / f"{chapter}.ipynb"))[1]
 
 
