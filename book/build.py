@@ -17,13 +17,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 import address
 import convert_notebooks
 import lessons
 import memory
 import performance_page
 import scorecard_page
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"

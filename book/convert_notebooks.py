@@ -22,9 +22,10 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-from address import repository, web_page
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
+
+from address import repository, web_page
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("colab", "student", "instructor")

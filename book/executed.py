@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import nbformat
-from build import CACHE, ROOT, table_of_contents
 from jupyter_cache import get_cache
+
+from build import CACHE, ROOT, table_of_contents
 
 
 def write(notebooks: list[Path], cache_folder: Path, folder: Path) -> list[str]:

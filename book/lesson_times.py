@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
 import lessons
 import memory
 from convert_notebooks import chapters
-from docutils import nodes
-from sphinx.util.docutils import SphinxDirective
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
+
 from convert_notebooks import FOLDED, pieces
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -33,8 +33,9 @@ from typing import IO
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from recipes import add_totals, check_counts, some, write
 from scipy import sparse
+
+from recipes import add_totals, check_counts, some, write
 
 # The authors' clusters 0 to 7, which follow the asexual cycle in this order, by their median bulk
 # hour and angle; the names are chosen after these. M and F are the gametocytes.

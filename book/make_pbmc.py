@@ -44,8 +44,9 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 from anndata import AnnData
-from recipes import add_totals, check_counts, some, write
 from scipy import sparse
+
+from recipes import add_totals, check_counts, some, write
 
 # What 10x Genomics calls each population in the names of its files; the population and its type as
 # fastTopics names them

@@ -13,11 +13,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import lessons
 import nbformat
-from convert_notebooks import chapters, convert_inline
 
+import lessons
 from build import CACHE
+from convert_notebooks import chapters, convert_inline
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "_build" / "slides"

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from anndata import AnnData
-from examples import three_types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,6 +16,7 @@ from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
 
 import rpumap
+from examples import three_types
 from rpumap.dropout import CountDropper, drop_counts, dropout_box
 from rpumap.preprocessing import Preprocessor, library_size
 

@@ -18,7 +18,6 @@ import pytest
 import sklearn
 import torch
 from anndata import AnnData
-from examples import default_device_meta
 from scipy.sparse import coo_matrix, csr_array, csr_matrix, lil_matrix
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
@@ -26,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from examples import default_device_meta
 from rpumap import ParametricUMAP, Preprocessor, certify, robustify
 from rpumap.graph import nearest_neighbors
 from rpumap.metrics import knn_accuracy, trustworthiness

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
-from examples import three_types
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
 
 import rpumap
+from examples import three_types
 from rpumap.dropout import drop_counts
 from rpumap.fine_tuning import extend, fine_tune, generator_for, resist_dropout, robustify
 from rpumap.graph import nearest_neighbors

@@ -20,11 +20,12 @@ PEERS = ROOT / "tests" / "benchmarks" / "peers"
 sys.path += [str(ROOT / "book"), str(PEERS)]
 import cells as prepared  # noqa: E402
 import methods  # noqa: E402
-import performance_page as page  # noqa: E402
 import results as rows_and_files  # noqa: E402
 import run  # noqa: E402
 import scores  # noqa: E402
 from results import extrapolate, merge, not_run, power_law, renew, straight_line  # noqa: E402
+
+import performance_page as page  # noqa: E402
 
 SIZES = prepared.SIMULATED
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from examples import default_device_meta
 
+from examples import default_device_meta
 from rpumap._threads import granted_cores, plain_torch, single_thread
 
 

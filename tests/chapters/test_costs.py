@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from examples import three_types
 
+from examples import three_types
 from rpumap.chapters import costs
 from rpumap.chapters.settings import Settings
 

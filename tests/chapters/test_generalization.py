@@ -6,11 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
-from examples import labels_at
 from sklearn import manifold
 from sklearn.metrics import balanced_accuracy_score, silhouette_samples
 
 import rpumap
+from examples import labels_at
 from rpumap.chapters import generalization
 from rpumap.chapters.generalization import (
     FEWEST,

@@ -11,9 +11,9 @@ import pytest
 import scanpy as sc
 import torch
 from anndata import AnnData
-from examples import three_types
 from scipy import sparse
 
+from examples import three_types
 from rpumap.chapters import rivals
 from rpumap.chapters.comparison import transfer_accuracy, transfer_labels
 from rpumap.chapters.settings import Settings

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from examples import labels_at
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.manifold import trustworthiness
 
 import rpumap
+from examples import labels_at
 from rpumap.chapters import robustness
 from rpumap.chapters.generalization import SPLIT_SEED
 from rpumap.chapters.robustness import (

@@ -11,6 +11,8 @@ import pytest
 from sklearn.neighbors import kneighbors_graph
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "book"))
+import rpumap  # noqa: E402
+from rpumap.datasets import pancreas, simulate_lineage  # noqa: E402
 from summarise_pancreas import (  # noqa: E402
     CROWDING,
     LINEAGE,
@@ -19,9 +21,6 @@ from summarise_pancreas import (  # noqa: E402
     main,
     summarise,
 )
-
-import rpumap  # noqa: E402
-from rpumap.datasets import pancreas, simulate_lineage  # noqa: E402
 
 FOUND = ["crowding", "crowding_parent"]  # after many rounds
 N_SEEDS = 10

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from examples import labels_at
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
 
 import rpumap
+from examples import labels_at
 from rpumap.verification import (
     Ball,
     Box,

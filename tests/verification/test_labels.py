@@ -6,10 +6,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from examples import labels_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import labels_at
 from rpumap.verification import labels as labels_module
 from rpumap.verification import labels_are_certain
 
