@@ -46,7 +46,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 CHECK_PYTHON := import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and \
 	"rpumap needs Python 3.11, 3.12 or 3.13, and this is %d.%d. Name another one: make PYTHON=python3.12" % v)
 
-.PHONY: help environment book teaching scorecard test speed browser newest lowest pairs notebooks lint format links bench lock clean
+.PHONY: help environment book teaching scorecard test speed browser javascript newest lowest pairs notebooks lint format links bench lock clean
 .NOTPARALLEL:
 
 help:
@@ -58,6 +58,8 @@ help:
 	@echo "make test       run the tests, the doctests and every notebook"
 	@echo "make speed      check ratios of times, which fail where they have halved"
 	@echo "make browser    open every built page in Chromium, at two widths, light and dark"
+	@echo "make javascript build the scripts of the pages that compute in the browser, after a change of"
+	@echo "                rpumap/explorer/src, and test them (needs Node.js 20 and npm)"
 	@echo "make newest     run the tests, not the notebooks, with the newest versions that pyproject.toml"
 	@echo "                allows (NEWEST_PYTHON=python3.13); 'make lowest' with the lowest"
 	@echo "make notebooks  write notebooks/*.ipynb from notebooks/*.py"
@@ -112,6 +114,11 @@ speed: $(READY)
 # After `make book`. Chromium must be there: apt install chromium.
 browser: $(READY)
 	$(PY) -m pytest -m browser -n 2 --dist loadgroup -q tests/browser
+
+# The scripts are kept in the repository, so that nothing else needs Node.
+javascript: $(READY)
+	cd rpumap/explorer && npm ci --silent --no-fund --no-audit && npm run --silent build
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/explorer
 
 # Both run no notebooks: what the book shows was made with the locked versions.
 newest: ENV = $(NEWEST)/$(notdir $(BIN))/python

@@ -37,6 +37,7 @@ CHAPTERS = {
     "rpumap.fine_tuning.extend": "10_reference_mapping",
     "rpumap.sensitivity": "09_gene_impact",
     "rpumap.reference": "10_reference_mapping",
+    "rpumap.explorer": "10_reference_mapping",
 }
 
 

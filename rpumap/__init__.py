@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rpumap import datasets as datasets
     from rpumap import dropout as dropout
     from rpumap import estimator as estimator
+    from rpumap import explorer as explorer
     from rpumap import fine_tuning as fine_tuning
     from rpumap import graph as graph
     from rpumap import losses as losses
@@ -63,6 +64,7 @@ _SUBMODULES = (
     "datasets",
     "dropout",
     "estimator",
+    "explorer",
     "fine_tuning",
     "graph",
     "losses",
