@@ -60,10 +60,11 @@ def execution_key() -> str:
     sources = [
         *(ROOT / name for name in ("requirements.lock", "book/claims.toml")),
         *sorted((ROOT / "book").glob("*.json")),  # published results
-        *sorted((ROOT / "rpumap").rglob("*")),
+        *sorted((ROOT / "rpumap").rglob("*.py")),
+        *sorted((ROOT / "rpumap").rglob("*.csv")),
     ]
     for path in sources:
-        if path.is_file() and "__pycache__" not in path.parts:
+        if "node_modules" not in path.parts:
             digest.update(str(path.relative_to(ROOT)).encode())
             digest.update(path.read_bytes())
     # which data there are decides between real and simulated cells

@@ -192,6 +192,8 @@ def write_block(block: Block) -> list[str]:
         return details(convert_inline(block.title), inner)
     if block.name == "index":
         return []
+    if block.name == "explorer":  # runs in the book only
+        return [inner]
     if block.name == "code-block":
         return [f"```{block.title}", "\n".join(block.lines), "```"]
     if block.name in ("admonition", "note", "tip", "warning"):

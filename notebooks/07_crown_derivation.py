@@ -735,6 +735,14 @@ assert share[0.2] > 1 / 2 and share[0.02] < 1 / 10
 # map. It says that this method cannot exclude it. The network was not trained to be easy to bound;
 # [Robust training](08_robust_training) does that.
 #
+# Move the noise yourself, on this map and on robust ones:
+#
+# :::{explorer} certificate
+# :inset:
+#
+# *In the book, noise and boxes move here, as on [a page of its own](../book/certificate_explorer).*
+# :::
+#
 # {numref}`fig-crown-boxes` shows the same as the sum of 300 genes: random noise moves the cell only a little, the
 # attack much further.
 #

@@ -843,7 +843,8 @@ folder.cleanup()
 #   `uns["rpumap"]["remarks"]` first.
 # - Use *certain* labels as they are, check *likely* ones by marker genes, and report *between A and B* as that.
 # - `ref.certify(query, eps)` gives the boxes themselves, {func}`rpumap.reference.export_onnx` a graph for programs
-#   without Python. A neighbour graph that you trust, of corrected batches perhaps: `fit(adata, labels, graph="connectivities")`.
+#   without Python, and {func}`rpumap.explorer.export` a web page on which others [drop their cells](../book/map_your_cells)
+#   and that sends nothing anywhere. A neighbour graph that you trust, of corrected batches perhaps: `fit(adata, labels, graph="connectivities")`.
 # - Look at the flagged cells by type of label, depth and doublet score before you announce a new type.
 # - Say which reference, which version, how many genes were found, and $\epsilon$.
 #

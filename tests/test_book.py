@@ -329,10 +329,11 @@ def test_the_page_on_own_data_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(matplotlib.pyplot, "show", lambda: None)
     blocks = re.findall(r"```python\n(.*?)```", text(ROOT / "book/own_data.md"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names = {}
     for block in blocks:
         exec(block, names)
+    assert (tmp_path / "atlas_page" / "index.html").exists()
     assert "# Reference map" in capsys.readouterr().out
     assert names["query"].obsm["X_umap"].shape == (231, 2)
     matplotlib.pyplot.close("all")
