@@ -6,22 +6,15 @@ or covered, nothing that keyboard or screen reader cannot use.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import yaml
+from browsing import HTML, ROOT, THEMES, WIDTHS, barriers, look, outside, watch
 
-ROOT = Path(__file__).resolve().parents[2]
-HTML = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-WIDTHS = {"desk": 1280, "phone": 390}
-THEMES = ("light", "dark")
-SERIOUS = ("serious", "critical")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 
 pytestmark = pytest.mark.browser
 
@@ -41,27 +34,6 @@ def documents(node: Any) -> Iterator[str]:
 PAGES = [TOC["root"], *documents(TOC), "search", "genindex"]
 
 
-@pytest.fixture(scope="session")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium, such as Debian's package of that name")
-    if not (HTML / "index.html").exists():
-        pytest.skip("needs the pages: make book")
-    with sync_api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def context(chromium):
-    context = chromium.new_context(reduced_motion="reduce")
-    yield context
-    context.close()
-
-
 # each page is opened once, by one of the workers
 GROUPED = [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in PAGES]
 
@@ -69,18 +41,12 @@ GROUPED = [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for 
 @pytest.fixture(scope="module", params=GROUPED)
 def opened(request, context):
     """Open a page, and tell what it says and asks for from then on."""
-    page, said, asked = context.new_page(), [], []
-    page.on("console", lambda message: said.append(message.text) if loud(message) else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda sent: asked.append(sent.url))
+    page = context.new_page()
+    said, asked = watch(page)
     page.goto((HTML / f"{request.param}.html").as_uri())
     page.wait_for_selector("html[data-accessible]", state="attached")  # accessible.js is done
     yield page, said, asked
     page.close()
-
-
-def loud(message: Any) -> bool:
-    return message.type in ("error", "warning")
 
 
 MISSING_IMAGES = """() => [...document.images]
@@ -104,33 +70,13 @@ BAD_FORMULAS = """() => [...document.querySelectorAll("div.math")].filter((block
 }).map((block) => block.id || block.textContent.slice(0, 60))"""
 
 
-# Sidebars move when the width changes, and what scrolls is marked after that.
-SETTLED = """async () => {
-    const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-    await frame();
-    const moving = document.getAnimations().map((animation) => animation.finished);
-    const latest = new Promise((done) => setTimeout(done, 400));  // some animations never end
-    await Promise.race([Promise.allSettled(moving), latest]);
-    await frame();
-    await frame();
-}"""
-
-
-def look(page: Any, width: int, theme: str) -> None:
-    """Give the page a width and a theme, and let it settle."""
-    page.set_viewport_size({"width": width, "height": 844})
-    page.emulate_media(color_scheme=theme)
-    page.wait_for_selector(f"html[data-theme={theme}]", state="attached")
-    page.evaluate(SETTLED)
-
-
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=list(WIDTHS))
 def test_a_page_is_whole(opened, width, theme):
     page, said, asked = opened
     look(page, width, theme)
     assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert outside(asked) == []
     assert page.evaluate(MISSING_IMAGES) == []
     assert page.evaluate(TOO_WIDE) == 0
     assert page.evaluate(BAD_FORMULAS) == []
@@ -139,18 +85,9 @@ def test_a_page_is_whole(opened, width, theme):
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=list(WIDTHS))
 def test_a_page_can_be_used_by_all(opened, width, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page, _, _ = opened
     look(page, width, theme)
-    rules = {"label-content-name-mismatch": {"enabled": True}}  # off by default, as experimental
-    options = {"rules": rules, "resultTypes": ["violations"]}
-    found = axe.Axe().run(page, options=options).response["violations"]
-    assert [
-        f"{violation['id']}: {node['html'][:120]}"
-        for violation in found
-        if violation["impact"] in SERIOUS
-        for node in violation["nodes"]
-    ] == []
+    assert barriers(page) == []
 
 
 def test_answers_open_by_keyboard(context):
@@ -170,16 +107,14 @@ def test_answers_open_by_keyboard(context):
 def test_slides_need_nothing_but_the_book(context):
     if not (HTML / "slides" / "index.html").exists():
         pytest.skip("needs the slides: make teaching")
-    page, said, asked = context.new_page(), [], []
-    page.on("console", lambda message: said.append(message.text) if loud(message) else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda sent: asked.append(sent.url))
+    page = context.new_page()
+    said, asked = watch(page)
     page.goto((HTML / "slides/index.html").as_uri())
     page.wait_for_selector("mjx-container", state="attached")  # formulas are drawn
     page.keyboard.press("ArrowRight")
     page.wait_for_function("location.hash != ''")
     assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert outside(asked) == []
     assert page.evaluate(MISSING_IMAGES) == []
     page.close()
 
@@ -194,6 +129,8 @@ SEARCHES = {
     "hyperparameters": "book/own_data",
     "dual norm": "notebooks/07_crown_derivation",
     "doublet": "notebooks/05_gap_filling",
+    "certificate explorer": "book/certificate_explorer",
+    "map cells in the browser": "book/map_your_cells",
 }
 
 
