@@ -6,6 +6,8 @@ or covered, nothing that keyboard or screen reader cannot use.
 
 from __future__ import annotations
 
+import gzip
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -142,3 +144,12 @@ def test_a_search_finds_the_right_page_first(chromium, words):
     first = page.locator("#search-results ul.search li a").first.get_attribute("href")
     page.close()
     assert first.split("#")[0].split("?")[0] == f"{SEARCHES[words]}.html"
+
+
+@pytest.mark.parametrize("name", ["certificate_explorer", "map_your_cells"])
+def test_a_page_that_computes_loads_little(chromium, name):
+    text = (HTML / "book" / f"{name}.html").read_text(encoding="utf-8")
+    loaded = re.findall(r'(?:src|href)="\.\./(_static/explorer/[^"?]+)', text)
+    assert len(loaded) >= 3
+    compressed = [len(gzip.compress((HTML / file).read_bytes())) for file in loaded]
+    assert sum(compressed) < 3e6

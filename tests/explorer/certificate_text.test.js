@@ -96,7 +96,7 @@ test("one sentence says what is seen", () => {
     plain(describe(DATA, STATES[2], boxes, found)),
     "Cell 5 on the robust map (strength 0.3), each gene off by at most 0.2 standard deviations: " +
       "CROWN's box is 30 % as wide as the map and 40 % as high (CROWN-IBP: 50 % and 60 %; " +
-      "IBP: 2 times and 3 times), attacks reach places 10 % of its width apart, and the label is " +
+      "IBP: 2 times and 3 times), attacks move it over 10 % of the map's width, and the label is " +
       "not certain: the box reaches Alpha.",
   );
 });

@@ -11,6 +11,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 import rpumap
+from rpumap import plotting
 from rpumap.explorer import export
 from rpumap.explorer.web_page import FILES, POLICY, STATIC, reference_script
 
@@ -33,6 +34,13 @@ def test_scripts_were_built_from_these_sources():
     for name in ("certificate.js", "map_cells.js", "explorer.css"):
         with (STATIC / name).open(encoding="utf-8") as file:
             assert digest.hexdigest() in file.readline(), "run: make javascript"
+
+
+def test_colours_are_those_of_the_figures():
+    text = (SOURCE / "src" / "ui" / "colors.js").read_text(encoding="utf-8")
+    listed = re.search(r"COLORS = \[(.*?)\]", text, re.DOTALL)[1]
+    assert tuple(re.findall(r'"(#\w+)"', listed)) == plotting.COLORS
+    assert re.search(r'INK = "(#\w+)"', text)[1] == plotting.INK
 
 
 def test_a_page_holds_the_reference(ref, tmp_path):

@@ -92,7 +92,7 @@ export function describe(data, state, boxes, found) {
   return (
     `Cell ${state.cell} on the ${nameOf(data.models[state.model])}, ${noise(state)}: CROWN's box ` +
     `is ${tight.width} as wide as the map and ${tight.height} as high (${others.join("; ")}), ` +
-    `attacks reach places ${moved} of its width apart, and the label is ${verdict}.`
+    `attacks move it over ${moved} of the map's width, and the label is ${verdict}.`
   );
 }
 

@@ -76,7 +76,7 @@ export class View {
     this.controls.show(state);
     const { labels, codes } = this.data;
     const there = label === undefined ? "…" : labels[label];
-    const text = `Cell ${state.cell}: ${labels[codes[state.cell]]}. Label at its place: ${there}.`;
+    const text = `Cell ${state.cell}: ${labels[codes[state.cell]]}. Label on the map: ${there}.`;
     setText(this.cell, text);
   }
 

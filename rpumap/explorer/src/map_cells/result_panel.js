@@ -15,7 +15,6 @@ const VERDICTS = [
 ];
 // in that of the list
 const ORDER = [0, 1, 3, 2];
-const NO_BREAK = "\u00A0";
 const HELD = {
   reference: "reference",
   counts: "counts of its genes",
@@ -88,7 +87,7 @@ function remarkList(remarks) {
 function labelTable(byLabel, { labels, n }) {
   const head = ["Label", "Cells", "Certain", "Not in the reference"];
   const rows = byLabel.map((own) => {
-    const share = percent(own.n / n).replace(" ", NO_BREAK);
+    const share = percent(own.n / n);
     const ofAll = `${count(own.n)} (${share})`;
     const numbers = [ofAll, count(own.nCertain), count(own.nNew)];
     return element(
