@@ -192,7 +192,8 @@ def test_bad_files_are_named_and_the_next_one_works(page, ref, cells, tmp_path):
     assert "text.h5ad" in alert(page, [tmp_path / "text.h5ad"])
 
     table = plain(cells)
-    table.X = np.log1p(1e4 * table.X.toarray() / table.X.sum(axis=1))
+    counts = table.X.toarray()
+    table.X = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
     table.write_h5ad(tmp_path / "logs.h5ad")
     assert "log" in alert(page, [tmp_path / "logs.h5ad"])
 
