@@ -117,7 +117,7 @@ browser: $(READY)
 
 # The scripts are kept in the repository, so that nothing else needs Node.
 javascript: $(READY)
-	cd rpumap/explorer && npm ci --silent --no-fund --no-audit && npm run --silent build
+	cd rpumap/explorer && npm ci --loglevel=error --no-fund --no-audit && npm run --silent build
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/explorer
 
 # Both run no notebooks: what the book shows was made with the locked versions.
