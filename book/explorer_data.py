@@ -71,8 +71,7 @@ def certificate_data(adata: AnnData) -> bytes:
 
     import rpumap
 
-    prep = rpumap.Preprocessor(n_top_genes=300)
-    X = prep.fit_transform(adata)
+    X = rpumap.Preprocessor(n_top_genes=300).fit_transform(adata)
     plain = rpumap.ParametricUMAP(random_state=0).fit(X)
     models = [rpumap.robustify(plain, X, strength=s) if s else plain for s in STRENGTHS]
     chosen = np.sort(np.random.default_rng(0).permutation(len(X))[:N_CELLS])
@@ -81,7 +80,6 @@ def certificate_data(adata: AnnData) -> bytes:
     maps = [model.transform(z.astype(np.float32)) for model in models]
     about = {
         "labels": list(labels.categories),
-        "genes": prep.genes_.tolist(),
         "strengths": list(STRENGTHS),
         "chosen": CHOSEN,
         "start": _typical(plain, z, maps[0], labels.codes.to_numpy()[chosen]),
