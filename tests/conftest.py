@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,3 +33,28 @@ def cells() -> SimpleNamespace:
     adata = rpumap.datasets.pancreas()
     X = rpumap.Preprocessor(n_top_genes=300).fit_transform(adata)
     return SimpleNamespace(adata=adata, X=X, labels=adata.obs["clusters"])
+
+
+@pytest.fixture(scope="session")
+def chromium(root):
+    """Start Chromium for the tests of the built pages."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    names = ("chromium", "google-chrome", "chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("needs Chromium, such as Debian's package of that name")
+    if not (root / "_build" / "html" / "index.html").exists():
+        pytest.skip("needs the pages: make book")
+    with sync_api.sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=path, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def context(chromium):
+    """Give a window in which nothing moves by itself."""
+    context = chromium.new_context(reduced_motion="reduce")
+    yield context
+    context.close()
