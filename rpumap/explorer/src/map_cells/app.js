@@ -1,11 +1,11 @@
 /* One app: files come in, the worker works, and panels show what it says. */
 
+import { withCommas } from "../readers/input_error.js";
 import { fromBase64 } from "../ui/base64.js";
 import { ChoicePanel, defaultChoice, hasChoice } from "./choice_panel.js";
 import { FilePanel } from "./file_panel.js";
 import { droppedFiles, holdsFiles, sortFiles } from "./files.js";
 import { MapView } from "./map_view.js";
-import { count } from "./panel.js";
 import { ProgressPanel } from "./progress_panel.js";
 import { ReferencePanel } from "./reference_panel.js";
 import { ResultPanel } from "./result_panel.js";
@@ -167,7 +167,7 @@ export class App {
     this.view.showResult(result);
     this.results.show(result, { remarks, seconds, bytes, fileName });
     this.setState("done");
-    this.progress.say(`Cells mapped: ${count(result.n)}.`);
+    this.progress.say(`Cells mapped: ${withCommas(result.n)}.`);
   }
 
   clearResult() {

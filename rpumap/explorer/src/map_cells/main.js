@@ -9,5 +9,6 @@ import { App } from "./app.js";
 
 followSystemTheme();
 for (const mount of document.querySelectorAll(".rpumap-explorer[data-app=map-cells]")) {
-  new App(mount, () => startWorker(`${globalThis.rpumapHdf5}\n${source}`)).start(globalThis.rpumapReference);
+  const app = new App(mount, () => startWorker(`${globalThis.rpumapHdf5}\n${source}`));
+  app.start(globalThis.rpumapReference);
 }

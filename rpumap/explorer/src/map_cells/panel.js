@@ -89,12 +89,3 @@ export class Facts {
     this.list.replaceChildren(...items);
   }
 }
-
-/**
- * A whole number with separators.
- * @param {number} n
- * @returns {string}
- */
-export function count(n) {
-  return n.toLocaleString("en");
-}

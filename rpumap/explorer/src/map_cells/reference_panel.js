@@ -1,7 +1,8 @@
 /* The reference map: what it is, and how good. */
 
+import { withCommas } from "../readers/input_error.js";
 import { element } from "../ui/dom.js";
-import { Facts, Panel, asSentence, count, fileButton } from "./panel.js";
+import { Facts, Panel, asSentence, fileButton } from "./panel.js";
 
 /** Name, numbers and quality of the reference. */
 export class ReferencePanel extends Panel {
@@ -22,9 +23,9 @@ export class ReferencePanel extends Panel {
    */
   show({ name, nGenes, labels, codes, about, quality }) {
     const numbers = [
-      `${count(nGenes)} genes`,
-      `${count(labels.length)} labels`,
-      `${count(codes.length)} stored cells of ${count(about.n_cells)}`,
+      `${withCommas(nGenes)} genes`,
+      `${withCommas(labels.length)} labels`,
+      `${withCommas(codes.length)} stored cells of ${withCommas(about.n_cells)}`,
     ];
     const rows = [
       ["Name", name],
@@ -43,10 +44,10 @@ export class ReferencePanel extends Panel {
  *   were held out
  * @returns {string}
  */
-export function qualityInWords({ n_cells: n, index_accuracy: index, map_accuracy: map }) {
+function qualityInWords({ n_cells: n, index_accuracy: index, map_accuracy: map }) {
   const [byIndex, byMap] = [index, map].map((share) => `${(100 * share).toFixed(1)} %`);
   return (
-    `Of ${count(n)} cells that were held out of everything, ${byIndex} get their own label by ` +
-    `neighbours in the space of genes, and ${byMap} by neighbours on the map.`
+    `Of ${withCommas(n)} cells that were held out of everything, ${byIndex} get their own label ` +
+    `by neighbours in the space of genes, and ${byMap} by neighbours on the map.`
   );
 }

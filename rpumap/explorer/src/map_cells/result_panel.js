@@ -1,9 +1,10 @@
 /* The results in numbers, remarks on them, and the file to download. */
 
+import { withCommas } from "../readers/input_error.js";
 import { element, percent } from "../ui/dom.js";
 import { csvName, csvOf } from "./csv.js";
 import { megabytes } from "./memory.js";
-import { Panel, asSentence, count } from "./panel.js";
+import { Panel, asSentence } from "./panel.js";
 import { countCells } from "./summary.js";
 
 // in the order of their numbers
@@ -71,7 +72,7 @@ function verdictList(numbers, n) {
     return element(
       "li",
       { "data-verdict": name },
-      element("strong", { text: `${count(numbers[verdict])} ${name}` }),
+      element("strong", { text: `${withCommas(numbers[verdict])} ${name}` }),
       ` (${percent(numbers[verdict] / n)}): `,
       element("span", { class: "rpumap-note", text: meaning }),
     );
@@ -88,8 +89,8 @@ function labelTable(byLabel, { labels, n }) {
   const head = ["Label", "Cells", "Certain", "Not in the reference"];
   const rows = byLabel.map((own) => {
     const share = percent(own.n / n);
-    const ofAll = `${count(own.n)} (${share})`;
-    const numbers = [ofAll, count(own.nCertain), count(own.nNew)];
+    const ofAll = `${withCommas(own.n)} (${share})`;
+    const numbers = [ofAll, withCommas(own.nCertain), withCommas(own.nNew)];
     return element(
       "tr",
       {},

@@ -18,7 +18,7 @@ const POWERS = Float64Array.from({ length: 23 }, (_, i) => Number(`1e${i}`));
 const QUOTED = -1;
 
 /** A table in a text file; see `openTable` for what all tables have in common. */
-export class CsvTable {
+class CsvTable {
   /**
    * @param {File} file
    * @param {Layout} layout As `findLayout` returns it.

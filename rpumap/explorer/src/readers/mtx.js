@@ -28,7 +28,7 @@ const ROLES = {
 };
 
 /** A table in three files; see `openTable` for what all tables have in common. */
-export class MtxTable {
+class MtxTable {
   /**
    * @param {{matrix: File, barcodes: File, features: File}} files As `assignFiles` returns them.
    * @param {{nRows: number, nColumns: number, nEntries: number}} size Of the matrix.
@@ -147,7 +147,7 @@ export function roleOf(file) {
  * @returns {{matrix: File, barcodes: File, features: File}}
  * @throws {InputError} If one is missing, or there are several of one kind.
  */
-export function assignFiles(files) {
+function assignFiles(files) {
   const roles = {};
   for (const file of files) {
     const role = roleOf(file);
